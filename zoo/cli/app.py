@@ -1,0 +1,133 @@
+"""The command group: commands are imported when they run, and every error leaves with its exit code."""
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from zoo.errors import ZooError, did_you_mean
+
+# Name of the command -> the module that holds it, and its line in `zoo --help`, which is printed without the module.
+_COMMANDS = {
+    "list": ("listing:list_command", "List the architectures there are."),
+    "info": ("listing:info_command", "Show one architecture, or what an artifact holds."),
+    "finetune": ("finetune:finetune_command", "Train a classifier on a folder of photos."),
+    "evaluate": ("evaluate:evaluate_command", "Measure an artifact on labelled photos."),
+    "predict": ("predict:predict_command", "Classify photos."),
+    "verify": ("verify:verify_command", "Check that an artifact is what it claims to be."),
+    "demo": ("demo:demo_command", "Run the whole job on real digits, offline, in under a minute."),
+    "doctor": ("doctor:doctor_command", "Show the machine, versions, plugins and caches."),
+    "cache": ("cache:cache_group", "List or clean zoo's caches."),
+}
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports only the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All command names, in the order of a first day with zoo."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"zoo.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command, or say which one was probably meant."""
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)} 'zoo --help' lists them.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands' lines without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"zoo {version('torch-zoo')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
+def cli() -> None:
+    r"""A model zoo and transfer-learning toolkit for images.
+
+    \b
+    zoo demo                                  the whole job on real digits, offline
+    zoo finetune PHOTOS --model simple_cnn    a folder of photos, one folder per class
+    zoo predict model.safetensors photo.jpg   needs nothing else
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli.main(prog_name="zoo", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted.", err=True)
+        code = _INTERRUPTED
+    except ZooError as error:
+        code = _report(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _report_bug(error)
+    sys.exit(code)
+
+
+def _terminate(*_: object) -> NoReturn:
+    click.echo("terminated.", err=True)
+    sys.exit(_TERMINATED)
+
+
+def _report(error: ZooError) -> int:
+    from zoo.console import printable
+
+    if _wants_traceback():
+        import traceback
+
+        traceback.print_exception(error)
+    click.echo(click.style("error: ", fg="red", bold=True) + printable(str(error), keep_newlines=True), err=True)
+    return error.exit_code
+
+
+def _report_bug(error: Exception) -> int:
+    if _wants_traceback():
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        click.echo(
+            f"zoo failed in a way it should not: {type(error).__name__}: {error}\n"
+            "This is a bug in zoo or in a library below it. The same command with --traceback shows where.",
+            err=True,
+        )
+    return 1
+
+
+def _wants_traceback() -> bool:
+    return "--traceback" in sys.argv

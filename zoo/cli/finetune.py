@@ -1,0 +1,125 @@
+"""``zoo finetune``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli.options import (
+    machine_options,
+    output_options,
+    parse_options,
+    print_json,
+    registry_option,
+    weights_options,
+)
+from zoo.errors import OptionError
+
+
+@click.command("finetune")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="Architecture, preset or alias, for example resnet50.")
+@click.option("--weights", default="default", show_default=True, help="A published tag, a file, or none.")
+@click.option(
+    "--recipe", help="frozen, full, or one of your registry.toml.  [default: frozen if pretrained, else full]"
+)
+@click.option("--epochs", help="Epochs; with several phases one number each: 5,10.")
+@click.option("--lr", help="Learning rate; with several phases one number each: 1e-3,1e-4.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.")
+@click.option("--augment", type=click.Choice(["none", "light", "standard"]), help="Random changes of training images.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the architecture; repeatable.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Height and width of the input in pixels.")
+@click.option(
+    "--in-channels",
+    type=click.Choice(["1", "3", "4"]),
+    default="3",
+    show_default=True,
+    help="Grey, colour, or colour with alpha.",
+)
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Stop at unreadable images, or leave them out.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
+@click.option("--split-seed", type=click.IntRange(min=0), help="Decides the split.  [default: the seed]")
+@click.option("--group-by", metavar="COLUMN", help="Manifest column whose equal values stay in one split.")
+@click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/DATA-MODEL-N]")
+@click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and stop.")
+@machine_options
+@weights_options
+@registry_option
+@output_options
+def finetune_command(
+    data: Path,
+    epochs: str | None,
+    lr: str | None,
+    options: tuple[str, ...],
+    in_channels: str,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    traceback: bool,
+    **settings: Any,
+) -> None:
+    """Train a classifier on DATA and prove it.
+
+    DATA is a folder with one folder of photos per class, a folder with train/ val/ test/, or a CSV manifest
+    path,label[,split].
+    """
+    from zoo.console import ConsoleProgress
+    from zoo.finetuning import finetune
+
+    settings |= {
+        "epochs": _numbers("--epochs", epochs, int),
+        "lr": _numbers("--lr", lr, float),
+        "options": parse_options(options),
+        "in_channels": int(in_channels),
+        "progress": ConsoleProgress(quiet=quiet),
+    }
+    if dry_run:
+        planned = finetune(data, dry_run=True, **settings)
+        print_json(planned.summary()) if as_json else click.echo(planned.text())
+        return
+    run = finetune(data, **settings)
+    if as_json:
+        print_json(run.summary())
+        return
+    print_figures(run.metrics)
+    click.echo(f"artifact  {run.artifact}")
+    click.echo(f"report    {run.report}")
+    click.echo(f"next      zoo predict {run.artifact} PHOTO.jpg")
+
+
+def print_figures(metrics: Any) -> None:
+    """One table: a row a split."""
+    from zoo.console import table
+
+    if not metrics:
+        return
+    with_top5 = all("top5" in report for report in metrics.values())
+    names = ["accuracy", *(["top5"] if with_top5 else []), "precision", "recall", "f1", "loss"]
+    table(
+        [
+            [
+                split,
+                report["count"],
+                *(f"{report[name]:.2%}" if name in ("accuracy", "top5") else f"{report[name]:.4f}" for name in names),
+            ]
+            for split, report in metrics.items()
+        ],
+        ["split", "images", *names],
+    )
+
+
+def _numbers(option: str, text: str | None, kind: type[int] | type[float]) -> Any:
+    if text is None:
+        return None
+    try:
+        numbers = [kind(part) for part in text.split(",")]
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise OptionError(f"{option} {text} is not {wanted}, or several with commas between.") from None
+    return numbers if len(numbers) > 1 else numbers[0]

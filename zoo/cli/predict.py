@@ -1,0 +1,90 @@
+"""``zoo predict``."""
+
+import csv
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from zoo.cli.options import (
+    machine_options,
+    output_options,
+    parse_options,
+    print_json,
+    registry_option,
+    weights_options,
+)
+from zoo.errors import UsageError
+
+
+@click.command("predict")
+@click.argument("target")
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to list for each image."
+)
+@click.option("--weights", default="default", show_default=True, help="For an architecture: a tag or a file.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For an architecture: an option.")
+@click.option("--image-size", type=click.IntRange(min=1), help="For an architecture: pixels of the input.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image, rank, label, probability.")
+@machine_options
+@weights_options
+@registry_option
+@output_options
+def predict_command(
+    target: str,
+    images: tuple[str, ...],
+    top_k: int,
+    options: tuple[str, ...],
+    as_csv: bool,
+    as_json: bool,
+    quiet: bool,
+    traceback: bool,
+    device: str,
+    precision: Any,
+    workers: int | None,
+    **model_settings: Any,
+) -> None:
+    """Classify IMAGES with TARGET, an artifact's file or an architecture with --weights.
+
+    IMAGES are files, folders, or - for the bytes of one image on standard input.
+    """
+    from zoo.console import ConsoleProgress, printable, table
+    from zoo.data import find_images_to_predict
+    from zoo.prediction import open_model, predict_images
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json contradict each other; give one of them.")
+    progress = ConsoleProgress(quiet=quiet)
+    photos: list[Any] = []
+    names: list[str] = []
+    for image in images:
+        if image == "-":
+            photos.append(sys.stdin.buffer.read())
+            names.append("-")
+        else:
+            found = find_images_to_predict([image])
+            photos += found
+            names += map(str, found)
+    model = open_model(target, options=parse_options(options), progress=progress, **model_settings)
+    predictions = predict_images(
+        model, photos, top_k=top_k, device=device, precision=precision, workers=workers, progress=progress
+    )
+    if as_json:
+        print_json([{**asdict(p), "source": name} for name, p in zip(names, predictions, strict=True)])
+        return
+    rows = [
+        [name, rank, label, probability]
+        for name, prediction in zip(names, predictions, strict=True)
+        for rank, (label, probability) in enumerate(prediction.top, start=1)
+    ]
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["image", "rank", "label", "probability"])
+        writer.writerows([name, rank, label, f"{probability:.6f}"] for name, rank, label, probability in rows)
+        return
+    table(
+        [[printable(name) if rank == 1 else "", printable(label), f"{p:.1%}"] for name, rank, label, p in rows],
+        ["image", "label", "probability"],
+    )

@@ -1,0 +1,252 @@
+"""Reading images in threads ahead of the model, and keeping the prepared pixels in memory."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zoo.architecture import Preprocessing
+from zoo.data.augment import random_crop, smallest_crop
+from zoo.data.decode import decode, read_image_file
+from zoo.data.transforms import Transform, to_batch
+from zoo.errors import DataError, ImageError
+from zoo.progress import Progress, Silent
+
+_MOST_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that cannot be read, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one look at every image gave.
+
+    Attributes:
+        digests: SHA-256 of the content of each readable image.
+        bad: The others, in the order of the paths.
+    """
+
+    digests: Mapping[Path, str]
+    bad: tuple[BadImage, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images to read together.
+
+    Attributes:
+        positions: Positions in the reader's paths.
+        crops: float32 ``(N, 10)`` or wider from :func:`~zoo.data.augment.uniforms` to cut a random box from each image;
+            None for the centre.
+    """
+
+    positions: Sequence[int]
+    crops: NDArray[np.float32] | None = None
+
+
+class ImageReader:
+    """Decodes images in threads; Pillow works outside of Python's lock.
+
+    Centre crops are kept in memory as uint8 pixels once they have been decoded, for the first images of ``paths`` up
+    to the memory limit; the others are decoded each time.
+
+    Args:
+        paths: The images; positions count in this order.
+        preprocessing: What to prepare them for.
+        workers: Threads, at least 1; None takes one for each processor that this process may use.
+        memory_limit_bytes: Most memory for kept pixels.
+        on_bad: What :meth:`scan` does about images that cannot be read: ``"error"`` or ``"skip"``.
+        progress: Who is told.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        preprocessing: Preprocessing,
+        *,
+        workers: int | None = None,
+        memory_limit_bytes: int = 1 << 30,
+        on_bad: Literal["error", "skip"] = "error",
+        progress: Progress | None = None,
+    ):
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers is at least 1, not {workers}")
+        self.paths = tuple(paths)
+        self.preprocessing = preprocessing
+        self.workers = workers or available_processors()
+        self._transform = Transform(preprocessing)
+        self._shape = (self._transform.height, self._transform.width, self._transform.channels)
+        self._on_bad = on_bad
+        self._progress = progress or Silent()
+        self._position = {path: position for position, path in reversed(list(enumerate(self.paths)))}
+        rows = min(len(self.paths), max(0, memory_limit_bytes) // int(np.prod(self._shape)))
+        self._kept = np.empty((rows, *self._shape), dtype=np.uint8)
+        self._is_kept = np.zeros(rows, dtype=np.bool_)
+
+    def positions(self, paths: Iterable[Path]) -> list[int]:
+        """Where these images are among the reader's.
+
+        Raises:
+            KeyError: One of them is not there.
+        """
+        return [self._position[path] for path in paths]
+
+    def scan(self) -> Scan:
+        """Decode every image once, hash the files and keep the pixels.
+
+        Raises:
+            DataError: Images cannot be read and ``on_bad`` is ``"error"``; the first ten are named with their reasons.
+        """
+        digests: dict[Path, str] = {}
+        bad: list[BadImage] = []
+        with self._progress.task("reading images", len(self.paths), unit="images") as advance:
+            for path, looked in zip(self.paths, self._look_at_all(), strict=True):
+                if isinstance(looked, BadImage):
+                    bad.append(looked)
+                else:
+                    digests[path] = looked
+                advance(1)
+        if bad and self._on_bad == "error":
+            raise DataError(
+                f"{len(bad)} of {len(self.paths)} images cannot be read:{_listed(bad)}\n"
+                "Replace or remove them, or leave them out with --on-bad-image skip."
+            )
+        if bad:
+            self._progress.warn(f"left out {len(bad)} of {len(self.paths)} images that cannot be read:{_listed(bad)}")
+        return Scan(digests, tuple(bad))
+
+    def read(self, positions: Sequence[int], *, crops: NDArray[np.float32] | None = None) -> Tensor:
+        """Read some images.
+
+        Args:
+            positions: Positions in :attr:`paths`.
+            crops: As in :class:`Request`.
+
+        Returns:
+            uint8 ``(N, C, H, W)``.
+
+        Raises:
+            DataError: An image cannot be read.
+        """
+        return next(self.ahead([Request(positions, crops)]))
+
+    def ahead(self, requests: Iterable[Request]) -> Iterator[Tensor]:
+        """Read images in threads while the caller works on those it has.
+
+        Enough is read ahead to keep every thread busy and the next batch whole, and no more, so memory stays flat.
+
+        Args:
+            requests: What to read, in order; taken as needed.
+
+        Yields:
+            uint8 ``(N, C, H, W)`` for each request.
+
+        Raises:
+            DataError: An image cannot be read.
+        """
+        pending: deque[tuple[NDArray[np.uint8], list[Future[None]]]] = deque()
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="zoo-reader")
+        try:
+            for request in requests:
+                pending.append(self._submit(pool, request))
+                while sum(len(pixels) for pixels, _ in pending) - len(pending[0][0]) >= 2 * self.workers:
+                    yield _finished(*pending.popleft())
+            while pending:
+                yield _finished(*pending.popleft())
+        finally:
+            # Also on Ctrl-C, and when the caller stops early: what has not begun is dropped.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, request: Request) -> tuple[NDArray[np.uint8], list[Future[None]]]:
+        chosen = np.asarray(request.positions, dtype=np.int64)
+        pixels = np.empty((len(chosen), *self._shape), dtype=np.uint8)
+        crops = request.crops
+        if crops is not None:
+            return pixels, [
+                pool.submit(self._load, position, pixels[row], crops[row])
+                for row, position in enumerate(chosen.tolist())
+            ]
+        missing = self._copy_kept(chosen, pixels)
+        return pixels, [pool.submit(self._load, int(chosen[row]), pixels[row], None) for row in missing]
+
+    def _copy_kept(self, chosen: NDArray[np.int64], pixels: NDArray[np.uint8]) -> list[int]:
+        """Copy what is in memory; the rows that are not."""
+        kept = chosen < len(self._is_kept)
+        kept[kept] = self._is_kept[chosen[kept]]
+        pixels[kept] = self._kept[chosen[kept]]
+        return np.flatnonzero(~kept).tolist()
+
+    def _look(self, position: int) -> str | BadImage:
+        path = self.paths[position]
+        try:
+            content = read_image_file(path)
+            self._keep(position, self._transform.read(content))
+        except ImageError as error:
+            return BadImage(path, str(error))
+        return sha256(content).hexdigest()
+
+    def _keep(self, position: int, pixels: NDArray[np.uint8]) -> None:
+        if position < len(self._is_kept):
+            self._kept[position] = pixels
+            self._is_kept[position] = True
+
+    def _load(self, position: int, pixels: NDArray[np.uint8], crop: NDArray[np.float32] | None) -> None:
+        """Decode one image into ``pixels``, ``(H, W, C)``."""
+        path, transform = self.paths[position], self._transform
+        try:
+            if crop is None:
+                pixels[:] = transform.read(path)
+                self._keep(position, pixels)
+            else:
+                target = ceil(max(transform.height, transform.width) / smallest_crop(crop))
+                image = decode(path, channels=transform.channels, target=target)
+                pixels[:] = transform.boxed(image, random_crop(image.size, crop))
+        except ImageError as error:
+            raise DataError(f"{path} {error}.") from error
+        except Exception as error:
+            error.add_note(f"while reading {path}")
+            raise
+
+    def _look_at_all(self) -> Iterator[str | BadImage]:
+        under_way: deque[Future[str | BadImage]] = deque()
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="zoo-reader")
+        try:
+            for position in range(len(self.paths)):
+                under_way.append(pool.submit(self._look, position))
+                if len(under_way) >= 4 * self.workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finished(pixels: NDArray[np.uint8], loads: Iterable[Future[None]]) -> Tensor:
+    for load in loads:
+        load.result()
+    return to_batch(pixels)
+
+
+def available_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _listed(bad: Sequence[BadImage]) -> str:
+    shown = "".join(f"\n  {image.path} {image.reason}" for image in bad[:_MOST_SHOWN])
+    return shown if len(bad) <= _MOST_SHOWN else f"{shown}\n  and {len(bad) - _MOST_SHOWN} more"

@@ -1,0 +1,447 @@
+"""The main job: from a folder of photos to a verified artifact, in seven steps."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal, overload
+
+from zoo.artifact import Header, TrainingData, UsedRecipe, write_artifact
+from zoo.catalogue import open_plugins
+from zoo.errors import OptionError, ZooError
+from zoo.labelled import LabelledImages, load_images
+from zoo.metrics import classification_report
+from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
+from zoo.own_data import as_folder
+from zoo.phases import Front, Outcome, restored_layout, run_phases
+from zoo.plan import Plan, estimate
+from zoo.plugins import Plugins
+from zoo.progress import Progress, Silent
+from zoo.proof import check_logits, freeze_proofs, header_numerics, largest_difference, parent_of, plugin_facts
+from zoo.recipes import Augment, Phase, Recipe
+from zoo.registry import Registry, validate_phase
+from zoo.report import render
+from zoo.runs import ARTIFACT, REPORT, Run, RunFolder, exists_error, free_folder
+from zoo.training.callbacks import Callback, TrainerState
+from zoo.training.engine import Engine, choose_device, choose_numerics
+from zoo.training.losses import Criterion
+from zoo.training.trainer import predict_logits
+
+
+@overload
+def finetune(data: str | Path | Mapping[str, Any], *, dry_run: Literal[True], **settings: Any) -> Plan: ...
+
+
+@overload
+def finetune(data: str | Path | Mapping[str, Any], *, dry_run: Literal[False] = False, **settings: Any) -> Run: ...
+
+
+# The two forms above name no setting, so that the list of them stands once, below.
+def finetune(  # type: ignore[misc]
+    data: str | Path | Mapping[str, Any],
+    *,
+    model: str,
+    weights: str | Path | None = "default",
+    recipe: str | Recipe | Sequence[Phase] | None = None,
+    epochs: int | Sequence[int] | None = None,
+    lr: float | Sequence[float] | None = None,
+    batch_size: int | None = None,
+    augment: Augment | None = None,
+    options: Mapping[str, object] | None = None,
+    image_size: int | None = None,
+    in_channels: int = 3,
+    on_bad_image: Literal["error", "skip"] = "error",
+    seed: int = 0,
+    split_seed: int | None = None,
+    group_by: str | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    workers: int | None = None,
+    output: str | Path | None = None,
+    offline: bool = False,
+    allow_pth: bool = False,
+    registry: str | Path | None = None,
+    criterion: Criterion | None = None,
+    callbacks: Sequence[Callback] = (),
+    dry_run: bool = False,
+    progress: Progress = Silent(),
+) -> Run | Plan:
+    """Train a classifier on images, prove it, and write it as one artifact.
+
+    Args:
+        data: A folder with ``train/ val/ test/``, a folder with one folder per class, a CSV manifest
+            ``path,label[,split]``, or data sets of one's own by split: ``{"train": dataset, "val": dataset}``, each
+            with ``classes`` and items ``(image, label)`` where the image is a Pillow image or a uint8 tensor
+            ``(C, H, W)``.
+        model: Architecture, preset or alias, for example ``"resnet50"``.
+        weights: A published tag, ``"default"``, a path to weights or to an earlier artifact, or None (also
+            ``"none"``) for random values.
+        recipe: A recipe's name or phases of one's own. Default: ``"frozen"`` for pretrained weights, ``"full"`` for
+            random values, unless the preset or the architecture names another.
+        epochs: Epochs of the recipe's phases, one number a phase.
+        lr: Learning rates of the recipe's phases, one a phase.
+        batch_size: Images a step, in every phase.
+        augment: ``"none"``, ``"light"`` or ``"standard"``, in every phase.
+        options: Options of the architecture by name.
+        image_size: Height and width of the input in pixels.
+        in_channels: 1 (grey), 3 (colour) or 4 (colour with alpha).
+        on_bad_image: ``"skip"`` leaves unreadable images out; ``"error"`` stops before training.
+        seed: Decides values, order, augmentation and dropout.
+        split_seed: Decides the split where the data has none; None follows ``seed``.
+        group_by: Column of the manifest whose equal values stay in one split, for example the photographed person.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        precision: ``"auto"`` chooses by rule from the model and the hardware.
+        workers: Threads that read images; None means one a core.
+        output: The run folder, which must not exist. Default: ``runs/<data>-<architecture>-<n>``.
+        offline: Never download.
+        allow_pth: Read local ``.pth`` weights, with pickle's code execution switched off.
+        registry: A registry.toml that goes before all others.
+        criterion: Maps logits and targets to losses, in place of cross-entropy.
+        callbacks: Told where training stands.
+        dry_run: Check everything, write nothing, and return a :class:`zoo.plan.Plan` with the estimated cost.
+        progress: Where to say what is happening.
+
+    Returns:
+        The run: its folder, artifact, report and figures.
+
+    Raises:
+        UsageError: The request contradicts itself or names what does not exist. Nothing was written.
+        DataError: The images cannot be used. Nothing was written.
+        WeightsError: The weights cannot be had or do not fit. Nothing was written.
+        TrainingError: Training failed, or something frozen changed. No artifact was written.
+    """
+    started = monotonic()
+    # Facts only, so that a wrong request costs nothing.
+    plugins = open_plugins(registry)
+    request = request_model(
+        plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
+    )
+    chosen = choose_recipe(
+        plugins.registry, request, recipe, epochs=epochs, lr=lr, batch_size=batch_size, augment=augment
+    )
+    torch_device = choose_device(device)
+    split_seed = seed if split_seed is None else split_seed
+    with as_folder(data) as source:
+        folder = _choose_folder(output, source, request)
+
+        # 1 and 2: find the images, decode every one of them, split them, check the splits.
+        images = load_images(
+            source,
+            preprocessing=effective_preprocessing(request),
+            on_bad_image=on_bad_image,
+            split_seed=split_seed,
+            group_by=group_by,
+            workers=workers,
+            seed=seed,
+            progress=progress,
+        )
+
+        # 3: the model, with a head for these classes.
+        built = build_model(
+            plugins, request, classes=images.classes, seed=seed, offline=offline, allow_pth=allow_pth, progress=progress
+        )
+        images = images.prepared_for(built.preprocessing)
+        check_fit(built, chosen)
+        engine = Engine(torch_device, choose_numerics(built.module, torch_device, precision=precision))
+        say_what_was_loaded(built, chosen, engine, progress)
+        if dry_run:
+            return estimate(built, images, chosen, engine=engine, folder=folder)
+
+        run_folder = RunFolder(folder)
+        try:
+            # 4 and 5: train phase by phase, keep the best, write everything down as it comes.
+            config = {
+                "data": str(source) if isinstance(data, str | Path) else "data sets of the caller",
+                "model": model,
+                "weights": request.weights or "none",
+                "in_channels": in_channels,
+                "image_size": built.preprocessing.input_size[1],
+                "on_bad_image": on_bad_image,
+                "seed": seed,
+                "split_seed": split_seed,
+                "group_by": group_by,
+                "device": str(torch_device),
+                "workers": workers,
+                "registry": str(registry) if registry is not None else None,
+                "options": dict(built.options),
+            }
+            run_folder.write_config(_config(config, chosen, engine))
+            outcome = run_phases(
+                built.chain(),
+                images,
+                chosen,
+                preprocessing=built.preprocessing,
+                engine=engine,
+                num_classes=len(images.classes),
+                seed=seed,
+                criterion=criterion,
+                callbacks=[_MetricsWriter(run_folder), *callbacks],
+                progress=progress,
+            )
+
+            # 6: measure, write the artifact, read it back into a fresh model and compare.
+            metrics = {
+                split: measure(built, images, split, engine=engine, progress=progress)
+                for split in ("val", "test")
+                if images.has(split)
+            }
+            restored_layout(built.module)
+            header = _header(built, images, chosen, outcome, engine, metrics=metrics, seed=seed, split_seed=split_seed)
+            artifact = folder / ARTIFACT
+            sha256 = write_artifact(artifact, header, built.hooks.export_state(built.architecture, built.module))
+            difference = _verified(plugins, artifact, header)
+
+            # 7: say what came of it.
+            run = Run(folder, artifact, folder / REPORT, metrics, outcome.history, monotonic() - started)
+            facts = _report_facts(run, built, images, chosen, outcome, engine, config=config)
+            facts["artifact"] = {
+                "file": ARTIFACT,
+                "bytes": artifact.stat().st_size,
+                "sha256": sha256,
+                "verified": {"max_difference": difference},
+            }
+            run_folder.write_report(render(facts))
+            for callback in callbacks:
+                callback.on_finish(metrics)
+            return run
+        finally:
+            run_folder.close()
+
+
+def choose_recipe(
+    registry: Registry,
+    request: Request,
+    recipe: str | Recipe | Sequence[Phase] | None,
+    *,
+    epochs: int | Sequence[int] | None = None,
+    lr: float | Sequence[float] | None = None,
+    batch_size: int | None = None,
+    augment: Augment | None = None,
+) -> Recipe:
+    """The recipe that was asked for, or the one that suits the weights, with the values given in its place.
+
+    Raises:
+        OptionError: There are more or fewer values than phases, or a value is not allowed.
+        UnknownNameError: There is no recipe of that name.
+    """
+    if isinstance(recipe, Recipe):
+        found = recipe
+    elif recipe is not None and not isinstance(recipe, str):
+        found = Recipe(name="own", phases=tuple(recipe))
+    else:
+        preset = request.resolved.preset
+        pretrained = request.weights is not None and (
+            request.weights != "default" or request.architecture.default_weights is not None
+        )
+        name = (
+            recipe
+            or (preset.recipe if preset else "")
+            or request.architecture.default_recipe
+            or ("frozen" if pretrained else "full")
+        )
+        found = registry.recipe(name)
+    changes: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "augment": augment}
+    phases = [
+        replace(phase, **{key: _for_phase(key, value, i, found) for key, value in changes.items() if value is not None})
+        for i, phase in enumerate(found.phases)
+    ]
+    for i, phase in enumerate(phases):
+        validate_phase(phase, f"phase {i + 1} of recipe {found.name!r}")
+    return Recipe(name=found.name, phases=tuple(phases))
+
+
+def check_fit(model: Model, recipe: Recipe) -> None:
+    """Refuse phases that the model cannot train, before anything is written.
+
+    Raises:
+        OptionError: A phase names a stage that is not there, or the images are too small to train on.
+    """
+    size = min(model.preprocessing.input_size[1:])
+    smallest = model.architecture.smallest_training_input
+    chain = model.chain()
+    trains_backbone = any(chain.cut(phase.train).frozen_stages < len(chain) - 1 for phase in recipe.phases)
+    if trains_backbone and size < smallest:
+        raise OptionError(
+            f"image size {size} is too small to train {model.architecture.name}: it needs at least {smallest} pixels."
+        )
+
+
+def say_what_was_loaded(model: Model, recipe: Recipe, engine: Engine, progress: Progress) -> None:
+    """Tell what the model is, where its values come from, and what is odd about that."""
+    source, loaded = model.source, model.loaded
+    values = sum(parameter.numel() for parameter in model.module.parameters())
+    origin = "random values" if source.kind == "random" else f"weights {source.spec}"
+    progress.note(
+        f"{model.architecture.full_name}: {values:,} parameters, {origin}, input "
+        f"{' × '.join(map(str, model.preprocessing.input_size))}, {engine.device}, {engine.numerics.precision}"
+    )
+    if loaded.adapted:
+        progress.note(f"adapted to {model.in_channels} channels: {', '.join(loaded.adapted)}")
+    if source.kind != "random" and loaded.initialised:
+        progress.note(f"new values for {', '.join(loaded.initialised)}")
+    if source.kind == "random" and recipe.phases[0].train != "all":
+        progress.warn(
+            f"recipe {recipe.name!r} freezes a part of the model that has random values: nothing was learned there. "
+            "Use --recipe full, or give --weights."
+        )
+
+
+def measure(
+    model: Model, images: LabelledImages, split: str, *, engine: Engine, progress: Progress = Silent()
+) -> dict[str, Any]:
+    """The figures of a model on a split, in the engine's numerics."""
+    batches = images.batches(split, batch_size=engine.numerics.batch_size)
+    front = Front(model.preprocessing, engine=engine)
+    logits, targets = predict_logits(model.module, batches, engine=engine, front=front, progress=progress)
+    return classification_report(logits, targets, images.classes)
+
+
+class _MetricsWriter(Callback):
+    """Writes each epoch's row to the run folder as it comes."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def on_epoch_end(self, state: TrainerState, row: Mapping[str, object]) -> None:
+        self._folder.append_metrics(row)
+
+
+def _header(
+    model: Model,
+    images: LabelledImages,
+    recipe: Recipe,
+    outcome: Outcome,
+    engine: Engine,
+    *,
+    metrics: Mapping[str, Any],
+    seed: int,
+    split_seed: int,
+) -> Header:
+    return Header(
+        architecture=model.architecture.full_name,
+        options=dict(model.options),
+        plugin=plugin_facts(model),
+        classes=list(images.classes),
+        in_channels=model.in_channels,
+        preprocessing=model.preprocessing,
+        parent=parent_of(model),
+        freeze=freeze_proofs(outcome.frozen),
+        recipe=UsedRecipe(name=recipe.name, phases=[asdict(phase) for phase in recipe.phases]),
+        seed=seed,
+        data=TrainingData(
+            fingerprint=images.fingerprint,
+            counts=images.counts(),
+            split_seed=split_seed if images.was_split else None,
+        ),
+        metrics=dict(metrics),
+        numerics=header_numerics(engine.numerics),
+        check=check_logits(model, seed),
+    )
+
+
+def _verified(plugins: Plugins, artifact: Path, header: Header) -> float:
+    """Read the artifact back and compare; one that fails is removed, so that none looks finished that is not."""
+    try:
+        return largest_difference(load_artifact(plugins, artifact), header)
+    except ZooError:
+        artifact.unlink(missing_ok=True)
+        raise
+
+
+def _config(config: Mapping[str, Any], recipe: Recipe, engine: Engine) -> dict[str, Any]:
+    numerics = engine.numerics
+    return {
+        **config,
+        "recipe": recipe.name,
+        "numerics": {
+            "precision": numerics.precision,
+            "channels_last": numerics.channels_last,
+            "batch_size": numerics.batch_size,
+            "threads": numerics.threads,
+            **{f"{choice}_reason": reason for choice, reason in numerics.reasons.items()},
+        },
+        "phases": [asdict(phase) for phase in recipe.phases],
+    }
+
+
+def _report_facts(
+    run: Run,
+    model: Model,
+    images: LabelledImages,
+    recipe: Recipe,
+    outcome: Outcome,
+    engine: Engine,
+    *,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "name": run.folder.name,
+        "architecture": model.architecture.full_name,
+        "weights": {
+            "kind": model.source.kind,
+            "spec": model.source.spec,
+            "licence": model.source.licence,
+        },
+        "recipe": {"name": recipe.name, "phases": [asdict(phase) for phase in recipe.phases]},
+        "classes": list(images.classes),
+        "counts": {
+            split: dict(zip(images.classes, images.data.counts(split), strict=True)) for split in images.data.splits
+        },
+        "findings": [asdict(finding) for finding in images.findings],
+        "skipped": [{"path": str(bad.path), "reason": bad.reason} for bad in images.bad],
+        "history": outcome.history,
+        "best": dict(outcome.best),
+        "results": run.metrics,
+        "freeze": [asdict(part) for part in outcome.frozen],
+        "numerics": asdict(engine.numerics),
+        "commands": [
+            ("Classify a photo", f"zoo predict {shlex.quote(str(run.artifact))} PHOTO.jpg"),
+            ("Measure it on other photos", f"zoo evaluate {shlex.quote(str(run.artifact))} FOLDER"),
+            ("Check the artifact", f"zoo verify {shlex.quote(str(run.artifact))}"),
+            ("Train it again", _command(config, recipe)),
+        ],
+        "versions": {name: version(name) for name in ("torch-zoo", "torch", "torchvision", "pillow")},
+        "seconds": {"total": run.seconds},
+    }
+
+
+def _command(config: Mapping[str, Any], recipe: Recipe) -> str:
+    words = ["zoo", "finetune", config["data"], "--model", config["model"], "--weights", config["weights"]]
+    words += ["--recipe", recipe.name, "--epochs", ",".join(str(phase.epochs) for phase in recipe.phases)]
+    words += ["--image-size", str(config["image_size"]), "--seed", str(config["seed"])]
+    for key, value in config["options"].items():
+        if key != "image_size":
+            words += ["--option", f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"]
+    if config["in_channels"] != 3:
+        words += ["--in-channels", str(config["in_channels"])]
+    if config["split_seed"] != config["seed"]:
+        words += ["--split-seed", str(config["split_seed"])]
+    return shlex.join(words)
+
+
+def _choose_folder(output: str | Path | None, source: Path, request: Request) -> Path:
+    if output is not None:
+        folder = Path(output)
+        if folder.exists():
+            raise exists_error(folder)
+        return folder
+    name = source.resolve().stem if source.is_file() else source.resolve().name
+    return free_folder(Path("runs"), f"{name or 'images'}-{request.architecture.name}")
+
+
+def _for_phase(key: str, value: Any, index: int, recipe: Recipe) -> Any:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        if key in ("epochs", "lr") and len(recipe.phases) > 1:
+            value = [value]
+        else:
+            return value
+    if len(value) != len(recipe.phases):
+        raise OptionError(
+            f"{key} has {len(value)} value(s) and recipe {recipe.name!r} {len(recipe.phases)} phase(s); give one each, "
+            f"for example --{key} {','.join(str(getattr(phase, key)) for phase in recipe.phases)}."
+        )
+    return value[index]

@@ -1,0 +1,178 @@
+"""Labelled images, found, checked, split, and ready to be read for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from zoo.architecture import Preprocessing
+from zoo.data import (
+    BadImage,
+    Finding,
+    ImageBatches,
+    ImageData,
+    ImageReader,
+    check_images,
+    evaluation_steps,
+    find_images,
+    fingerprint,
+    leave_out,
+    split_images,
+    training_steps,
+)
+from zoo.errors import DataError
+from zoo.progress import Progress, Silent
+from zoo.recipes import Augment
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of every split with one reader for all of them.
+
+    Attributes:
+        data: Splits, classes and labels.
+        reader: Reads them for one preparation.
+        digests: SHA-256 of each image's content.
+        fingerprint: SHA-256 of which content has which label in which split.
+        was_split: Whether zoo made the split.
+        findings: What the checks found.
+        bad: Unreadable images that were left out.
+        seed: Decides the order of training.
+    """
+
+    data: ImageData
+    reader: ImageReader
+    digests: Mapping[Path, str] = field(repr=False)
+    fingerprint: str
+    was_split: bool
+    findings: tuple[Finding, ...]
+    bad: tuple[BadImage, ...]
+    seed: int = 0
+    _workers: int | None = field(default=None, repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        return self.data.classes
+
+    def has(self, split: str) -> bool:
+        """Whether the split has images."""
+        return split in self.data.splits and len(self.data.splits[split]) > 0
+
+    def labels(self, split: str) -> tuple[int, ...]:
+        """Class index of each image of a split."""
+        return self.data.splits[split].labels
+
+    def counts(self) -> dict[str, int]:
+        """Number of images in each split."""
+        return {split: len(images) for split, images in self.data.splits.items()}
+
+    def batches(self, split: str, *, batch_size: int, augment: Augment = "none", train: bool = False) -> ImageBatches:
+        """Batches of a split: shuffled for training, else in the data's order and padded to full size."""
+        images = self.data.splits[split]
+        steps = (
+            training_steps(len(images), batch_size, seed=self.seed)
+            if train
+            else evaluation_steps(len(images), batch_size)
+        )
+        return ImageBatches(
+            self.reader,
+            self.reader.positions(images.paths),
+            images.labels,
+            steps=steps,
+            pad_to=None if train else batch_size,
+            augment=augment if train else "none",
+            seed=self.seed,
+        )
+
+    def prepared_for(self, preprocessing: Preprocessing) -> LabelledImages:
+        """The same images read for another preparation."""
+        if preprocessing == self.reader.preprocessing:
+            return self
+        reader = ImageReader(self.reader.paths, preprocessing, workers=self._workers)
+        return replace(self, reader=reader)
+
+    def split_with(self, split_seed: int) -> LabelledImages:
+        """The same images with the missing splits made from a seed."""
+        data = split_images(self.data, seed=split_seed, digests=self.digests)
+        return replace(self, data=data, fingerprint=fingerprint(data, self.digests), was_split=True)
+
+
+def load_images(
+    source: Path,
+    *,
+    preprocessing: Preprocessing,
+    split: bool = True,
+    on_bad_image: Literal["error", "skip"] = "error",
+    split_seed: int = 0,
+    group_by: str | None = None,
+    min_classes: int = 2,
+    workers: int | None = None,
+    seed: int = 0,
+    progress: Progress = Silent(),
+) -> LabelledImages:
+    """Find images and their labels, decode every one of them once, and split them where they are not split.
+
+    Args:
+        source: A folder or a CSV manifest.
+        preprocessing: What to prepare them for.
+        split: Whether to make the splits that are missing.
+        on_bad_image: What to do about images that cannot be read.
+        split_seed: Decides the split.
+        group_by: Column of the manifest whose equal values stay together.
+        min_classes: Fewest classes that make sense.
+        workers: Threads that read; None means one a core.
+        seed: Decides the order of training.
+        progress: Told of what was found.
+
+    Raises:
+        DataError: There are no images, too few classes, unreadable images, or contradictions between splits.
+    """
+    data = find_images(source, group_by=group_by, min_classes=min_classes)
+    for note in data.notes:
+        progress.note(note)
+    reader = ImageReader(data.paths, preprocessing, workers=workers, on_bad=on_bad_image, progress=progress)
+    scan = reader.scan()
+    data = leave_out(data, scan.bad)
+    was_split = split and not {"train", "val", "test"} <= set(data.splits)
+    if was_split:
+        data = split_images(data, seed=split_seed, digests=scan.digests)
+    findings = check_images(data, scan.digests)
+    for finding in findings:
+        if finding.level == "error":
+            raise DataError(finding.text if finding.text.endswith(".") else finding.text + ".")
+        progress.warn(finding.text)
+    progress.note(_summary(data))
+    return LabelledImages(
+        data=data,
+        reader=reader,
+        digests=scan.digests,
+        fingerprint=fingerprint(data, scan.digests),
+        was_split=was_split,
+        findings=tuple(findings),
+        bad=scan.bad,
+        seed=seed,
+        _workers=workers,
+    )
+
+
+def _summary(data: ImageData) -> str:
+    parts = ", ".join(f"{split} {len(images)}" for split, images in data.splits.items())
+    return f"{data.name}: {len(data.paths)} images of {len(data.classes)} classes ({data.layout}): {parts}"
+
+
+def class_positions(classes: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Where each class of a data set is among a model's classes, by name.
+
+    Raises:
+        DataError: The model does not know one of them.
+    """
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        raise DataError(
+            f"the data has classes that the model does not know: {', '.join(map(repr, unknown[:5]))}"
+            f"{' …' * (len(unknown) > 5)}. It knows {', '.join(map(repr, known[:10]))}{' …' * (len(known) > 10)}."
+        )
+    return [list(known).index(name) for name in classes]

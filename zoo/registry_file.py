@@ -1,0 +1,371 @@
+"""One registry.toml: read it safely and decode it strictly.
+
+Every error names the file, the line where a text scan finds it, the dotted key and what would be allowed.
+"""
+
+import dataclasses
+import math
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from zoo.architecture import OptionValue
+from zoo.decoding import END, Misfit, T, shown, strict
+from zoo.errors import RegistryError
+from zoo.names import NAME_PATTERN, is_name
+from zoo.recipes import Phase, Recipe
+from zoo.toml_lines import Key, TomlLines
+
+SCHEMA = 1
+SIZE_LIMIT_BYTES = 1 << 20
+_TABLES = ("discovery", "presets", "plugins", "recipes")
+_Name = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}{END}")]
+_WEIGHT_FILE = re.compile(r"[/\\]|\.(safetensors|pth|pt|bin)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A name for an architecture with some things decided; with only a base it is an alias.
+
+    Attributes:
+        name: What the user writes.
+        base: Full name of the architecture.
+        num_classes: Classes of the weights' head; None when not stated.
+        weights: A tag of the architecture, or the absolute path of a file in the registry file's folder; None when not
+            stated.
+        sha256: The weight file's hash, 64 lower-case hex digits; empty when not stated.
+        recipe: Name of the recipe to train with; empty when not stated.
+        options: Options of the architecture, not yet checked against it.
+        origin: The file and line that state it.
+    """
+
+    name: str
+    base: str
+    num_classes: int | None = None
+    weights: str | None = None
+    sha256: str = ""
+    recipe: str = ""
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class PluginPin:
+    """Which distribution may claim a plugin's name, and in which versions. An empty text means that it is not stated.
+
+    Attributes:
+        name: The plugin.
+        distribution: The one distribution that may provide it.
+        version: The versions that may be loaded, as PEP 440 specifiers, for example ``">=0.1,<1"``.
+        module: The module to import for a plugin that has no entry point.
+    """
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+    module: str = ""
+
+
+class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    pass
+
+
+class Discovery(_Strict, frozen=True):
+    """Which installed plugins may be imported. Deny wins over allow."""
+
+    entry_points: Annotated[
+        bool | msgspec.UnsetType, Meta(description="false: only plugins named in [plugins] are used")
+    ] = msgspec.UNSET
+    allow: Annotated[
+        list[_Name] | msgspec.UnsetType, Meta(description="when not empty, only these plugins are ever imported")
+    ] = msgspec.UNSET
+    deny: Annotated[list[_Name], Meta(description="never imported; adds up over the files")] = []
+
+
+class PresetTable(_Strict, frozen=True):
+    """A name for an architecture with some things decided."""
+
+    base: Annotated[
+        str,
+        Meta(pattern=f"^{NAME_PATTERN}/{NAME_PATTERN}{END}", description="an architecture's full name, plugin/name"),
+    ]
+    num_classes: Annotated[int, Meta(ge=1)] | None = None
+    weights: Annotated[
+        str | None, Meta(description="a tag, or a file in this file's folder, as a relative path with /")
+    ] = None
+    sha256: (
+        Annotated[str, Meta(pattern=f"^[0-9a-fA-F]{{64}}{END}", description="SHA-256 of the weight file")] | None
+    ) = None
+    recipe: _Name | None = None
+    options: dict[str, bool | int | float | str | list[int]] = {}
+
+
+class PluginTable(_Strict, frozen=True):
+    """Pins a plugin to a distribution, its versions or a module."""
+
+    distribution: Annotated[str, Meta(pattern=f"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?{END}")] = ""
+    version: Annotated[str, Meta(description='PEP 440 specifiers, for example ">=0.1,<1"')] = ""
+    module: Annotated[
+        str, Meta(pattern=rf"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*{END}", description="refused in a working-directory file")
+    ] = ""
+
+
+class RecipeTable(_Strict, frozen=True):
+    """Training phases, run one after the other."""
+
+    phases: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+
+
+class FileTable(_Strict, frozen=True):
+    """zoo's choices: which plugins, weights, presets and recipes are used."""
+
+    schema: Annotated[Literal[1], Meta(description="version of this file's format")] = 1
+    discovery: Discovery = Discovery()
+    presets: dict[str, PresetTable] = {}
+    plugins: dict[str, PluginTable] = {}
+    recipes: dict[str, RecipeTable] = {}
+
+
+@dataclass(frozen=True)
+class RegistryFile:
+    """The decoded content of one file.
+
+    Attributes:
+        path: Where it was found, absolute.
+        lines: Where its keys stand.
+        discovery: The table of that name.
+        presets: By name.
+        plugins: By name.
+        recipes: By name.
+    """
+
+    path: Path
+    lines: TomlLines
+    discovery: Discovery
+    presets: Mapping[str, Preset]
+    plugins: Mapping[str, PluginPin]
+    recipes: Mapping[str, Recipe]
+
+    def place(self, *key: str | int) -> str:
+        """``file:line`` of a key, or the file alone when the line is not found."""
+        return _place(self.path, self.lines, key)
+
+
+def read_registry_file(path: Path, *, modules_allowed: bool) -> RegistryFile:
+    """Read and decode one file.
+
+    Args:
+        path: A regular file of at most 1 MiB of UTF-8.
+        modules_allowed: False for a file that merely lies in the working directory: it may not name a module to import.
+
+    Raises:
+        RegistryError: The file cannot be read, is not TOML, or something in it is unknown or not allowed.
+    """
+    text = _read_text(path)
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        raise RegistryError(f"{path} is not valid TOML: {error or 'it is nested too deeply'}.") from error
+    return _Decoder(path, text).decode(content, modules_allowed=modules_allowed)
+
+
+@cache
+def phase_table() -> type[msgspec.Struct]:
+    """The structure that phases are decoded by, made from :class:`zoo.recipes.Phase`; ``"none"`` stands for None."""
+    fields: list[Any] = []
+    for phase_field in dataclasses.fields(Phase):
+        kind: Any = phase_field.type
+        if type(None) in get_args(kind):
+            kind = get_args(kind)[0] | Literal["none"]
+        if phase_field.default is dataclasses.MISSING:
+            fields.append((phase_field.name, kind))
+        else:
+            default = "none" if phase_field.default is None else phase_field.default
+            fields.append((phase_field.name, kind, default))
+    return msgspec.defstruct("Phase", fields, forbid_unknown_fields=True, frozen=True, kw_only=True)
+
+
+def decode_phase(table: object) -> Phase:
+    """One phase from data, as it stands in TOML.
+
+    Raises:
+        Misfit: A key is unknown or missing, or a value is out of its range.
+    """
+    decoded = msgspec.structs.asdict(strict(table, phase_table()))
+    optional = {f.name for f in dataclasses.fields(Phase) if type(None) in get_args(f.type)}
+    phase: dict[str, Any] = {
+        name: None if name in optional and value == "none" else value for name, value in decoded.items()
+    }
+    return Phase(**phase)
+
+
+class _Decoder:
+    """Decodes table after table, so that an error has its whole key."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = TomlLines(text)
+
+    def decode(self, content: dict[str, Any], *, modules_allowed: bool) -> RegistryFile:
+        schema = content.get("schema", SCHEMA)
+        if type(schema) is not int or schema != SCHEMA:
+            newer = isinstance(schema, int) and schema > SCHEMA
+            advice = "; a newer zoo wrote it: pip install -U torch-zoo" if newer else ""
+            raise self.error(("schema",), f"{shown(schema)} is not {SCHEMA}, the one this zoo reads{advice}")
+        whole = {key: {} if key in _TABLES else value for key, value in content.items()}
+        self._strict(whole, FileTable, ())
+        presets, plugins, recipes = (self._named_tables(content, name) for name in ("presets", "plugins", "recipes"))
+        return RegistryFile(
+            path=self.path,
+            lines=self.lines,
+            discovery=self._strict(content.get("discovery", {}), Discovery, ("discovery",)),
+            presets={name: self._preset(name, table) for name, table in presets.items()},
+            plugins={name: self._pin(name, table, modules_allowed) for name, table in plugins.items()},
+            recipes={name: self._recipe(name, table) for name, table in recipes.items()},
+        )
+
+    def error(self, key: Key, text: str) -> RegistryError:
+        return RegistryError(
+            f"{_place(self.path, self.lines, key)}: {_dotted(key)}: {text}{'' if text[-1] in '.?' else '.'}"
+        )
+
+    def _strict(self, table: object, kind: type[T], key: Key) -> T:
+        try:
+            return strict(table, kind)
+        except Misfit as misfit:
+            raise self.error((*key, *misfit.path), misfit.text) from None
+
+    def _named_tables(self, content: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        tables = content.get(kind, {})
+        if not isinstance(tables, dict):
+            raise self.error((kind,), f"{shown(tables)} is not a table; write [{kind}.NAME]")
+        for name in tables:
+            if not is_name(name):
+                raise self.error(
+                    (kind, name),
+                    "a name is made of letters, digits, '_', '-' and '.', and starts with one of the first two",
+                )
+        return tables
+
+    def _preset(self, name: str, table: object) -> Preset:
+        key = ("presets", name)
+        preset = self._strict(table, PresetTable, key)
+        options = self._options(table["options"] if isinstance(table, dict) and "options" in table else {}, key)
+        if preset.sha256 is not None and preset.weights is None:
+            raise self.error((*key, "sha256"), "a hash needs the weights it belongs to; add weights = …")
+        return Preset(
+            name=name,
+            base=preset.base,
+            num_classes=preset.num_classes,
+            weights=None if preset.weights is None else self._weights(preset.weights, (*key, "weights")),
+            sha256=(preset.sha256 or "").lower(),
+            recipe=preset.recipe or "",
+            options=options,
+            origin=_place(self.path, self.lines, key),
+        )
+
+    def _options(self, given: Mapping[str, object], key: Key) -> dict[str, OptionValue]:
+        options: dict[str, OptionValue] = {}
+        for name, value in given.items():
+            numbers = value if isinstance(value, list) else [value]
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise self.error((*key, "options", name), f"{shown(value)} is not a finite number")
+            options[name] = tuple(value) if isinstance(value, list) else value  # type: ignore[assignment]  # decoded
+        return options
+
+    def _weights(self, weights: str, key: Key) -> str:
+        """A tag as it is; a file as an absolute path that stays in this file's folder."""
+        if not _WEIGHT_FILE.search(weights):
+            if not is_name(weights):
+                raise self.error(key, f"{shown(weights)} is neither a tag nor a file's path")
+            return weights
+        folder = self.path.resolve().parent
+        advice = f"give a path inside {folder}, with / between folders"
+        outside = PurePosixPath(weights).is_absolute() or PureWindowsPath(weights).drive or "\\" in weights
+        if outside or not weights.isprintable() or ".." in PurePosixPath(weights).parts:
+            raise self.error(key, f"{shown(weights)} may leave this file's folder: {advice}")
+        try:
+            path = (folder / weights).resolve()
+        except (OSError, RuntimeError) as error:
+            raise self.error(key, f"{shown(weights)} cannot be followed ({error}): {advice}") from error
+        if not path.is_relative_to(folder):
+            raise self.error(key, f"{shown(weights)} leads to {path}, out of this file's folder: {advice}")
+        if path.exists() and not path.is_file():
+            raise self.error(key, f"{shown(weights)} is not a file")
+        return str(path)
+
+    def _pin(self, name: str, table: object, modules_allowed: bool) -> PluginPin:
+        key = ("plugins", name)
+        pin = self._strict(table, PluginTable, key)
+        if pin.module and not modules_allowed:
+            raise self.error(
+                (*key, "module"),
+                "a file found in the working directory may not name code to import; "
+                f"if you trust it, pass it by name: --registry {self.path.name}",
+            )
+        if pin.version:
+            from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+            try:
+                SpecifierSet(pin.version)
+            except InvalidSpecifier as error:
+                raise self.error(
+                    (*key, "version"), f'{shown(pin.version)} is not a range of versions such as ">=0.1,<1"'
+                ) from error
+        return PluginPin(name, distribution=pin.distribution, version=pin.version, module=pin.module)
+
+    def _recipe(self, name: str, table: object) -> Recipe:
+        key = ("recipes", name)
+        recipe = self._strict(table, RecipeTable, key)
+        phases = []
+        for position, phase in enumerate(recipe.phases):
+            try:
+                phases.append(decode_phase(phase))
+            except Misfit as misfit:
+                raise self.error((*key, "phases", position, *misfit.path), misfit.text) from None
+        return Recipe(name=name, phases=tuple(phases))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        # Not blocking, so that a FIFO is refused instead of waited for.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise RegistryError(f"{path} is not a regular file; zoo reads registries from plain TOML files.")
+            content = file.read(SIZE_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise RegistryError(f"cannot read {path}: {error.strerror or error}.") from error
+    except ValueError as error:  # a NUL in the path
+        raise RegistryError(f"cannot read {shown(str(path))}: {error}.") from error
+    if len(content) > SIZE_LIMIT_BYTES:
+        raise RegistryError(f"{path} is larger than {SIZE_LIMIT_BYTES >> 20} MiB; that is no registry.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise RegistryError(f"{path}:{line} is not UTF-8; save the file in that encoding.") from error
+
+
+def _place(path: Path, lines: TomlLines, key: Key) -> str:
+    line = lines.find(key)
+    return f"{path}:{line}" if line else str(path)
+
+
+def _dotted(key: Key) -> str:
+    words = ""
+    for part in key:
+        if isinstance(part, int):
+            words += f"[{part}]"
+        else:
+            words += ("." if words else "") + (part if is_name(part) and "." not in part else shown(part))
+    return words

@@ -1,0 +1,5 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+from zoo.report.html import render
+
+__all__ = ["render"]

@@ -1,0 +1,36 @@
+"""What the trainer is fed, whether it comes from images, stored features or a tensor in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's worth of samples.
+
+    Attributes:
+        inputs: A tensor, or a tuple of tensors, with the batch first. Rows from ``count`` on are padding.
+        targets: int64 ``(N,)`` class indices, or float32 ``(N, classes)``.
+        indices: int64 ``(N,)``, each sample's position in its data set.
+        count: Rows that are samples; the others repeat the last one and count nowhere.
+        epoch: The epoch it belongs to, which augmentation depends on. The trainer fills it in.
+    """
+
+    inputs: Tensor | tuple[Tensor, ...]
+    targets: Tensor
+    indices: Tensor
+    count: int
+    epoch: int = 0
+
+
+class Batches(Protocol):
+    """Batches in an order that depends on the seed and the epoch alone."""
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from step ``start`` on. Epochs count from 0."""
