@@ -113,7 +113,8 @@ def test_everything_that_may_be_stated_is_decoded(load: Load, tmp_path: Path) ->
         ("[presets.x]\nbase = 'a/b'\nsha256 = '" + "0" * 64 + "'", ("a hash needs the weights",)),
         ("[presets.x]\nbase = 'a/b'\nweights = 't'\nsha256 = '" + "0" * 64 + "\\n'", ("presets.x.sha256",)),
         ("[presets.x]\nbase = 'a/b'\n[presets.x.options]\ndrop = nan", ("mine.toml:4: presets.x.options.drop",)),
-        ("[presets.x]\nbase = 'a/b'\noptions = {d = 2020-01-01}", ("presets.x.options",)),
+        ("[presets.x]\nbase = 'a/b'\noptions = {d = 2020-01-01}", ("mine.toml:3: presets.x.options.d",)),
+        ("[presets.x]\nbase = 'a/b'\noptions = [1]", ("presets.x.options: [1] is not allowed: expected a table",)),
         ("[presets.x]\nbase = 'a/b'\nrecipe = 'frozn'", ("mine.toml:1", "'frozn'", "Did you mean 'frozen'?")),
         ("[presets.'a/b']\nbase = 'a/b'", ("mine.toml:1: presets.'a/b': a name is made of",)),
         ("[plugins.x]\nversion = 'new'", ("mine.toml:2: plugins.x.version: 'new'",)),
@@ -138,7 +139,7 @@ def test_everything_that_may_be_stated_is_decoded(load: Load, tmp_path: Path) ->
         ("[recipes.x]\nphases = [{epochs = 1, lr = inf}]", ("inf is not a finite number",)),
         ("[recipes.x]\nphases = [{epochs = 1, layer_decay = 1.5}]", ("<= 1.0",)),
         ("[recipes.x]\nphases = [{epochs = true}]", ("true is not allowed: expected a whole number",)),
-        ("x = ", ("not valid TOML", "line 1")),
+        ("x = 1\nx = 2\n", ("not valid TOML", "line 2")),
         ("a = " + "[" * 5000, ("not valid TOML",)),
     ],
 )
@@ -178,7 +179,7 @@ def test_unreadable_files_are_refused_and_never_waited_for(tmp_path: Path) -> No
         "fifo": "not a regular file",
         "large": "larger than 1 MiB",
         "latin": "latin:2 is not UTF-8",
-        ".": "not a regular file",
+        ".": "Is a directory",
         "absent": "No such file",
     }.items():
         with pytest.raises(RegistryError, match=said):

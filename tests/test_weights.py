@@ -1,5 +1,6 @@
 """Weights from a user's words to a model: what is read, what is refused, and what loading changes."""
 
+import hashlib
 import os
 import pickle
 import warnings
@@ -10,11 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from zoo.architecture import Architecture, Preprocessing, Weights
 from zoo.artifact import Header, Parent, Plugin, write_artifact
+from zoo.catalogue import open_plugins
 from zoo.chain import Chain, Stage
 from zoo.errors import ArtifactError, DownloadError, UnknownWeightsError, WeightsError
 from zoo.weights import LoadReport, build, read_state, resolve_weights
@@ -488,8 +490,7 @@ def test_code_in_a_pickled_file_never_runs(tmp_path: Path, kind: str | int, allo
         path.write_bytes(pickle.dumps({"b": Canary(mark)}, protocol=kind))
     else:
         save_pth(path, content, _use_new_zipfile_serialization=kind == "zip")
-    with warnings.catch_warnings(), pytest.raises(WeightsError, match="run code"):
-        warnings.simplefilter("ignore")
+    with pytest.raises(WeightsError, match="run code"):
         resolve_weights(TINY, str(path), allow_pth=allow_pth)
     assert not mark.exists()
     with warnings.catch_warnings():
@@ -501,12 +502,12 @@ def test_code_in_a_pickled_file_never_runs(tmp_path: Path, kind: str | int, allo
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (torch.zeros(2), "a Tensor, not tensors by name"),
-        ([torch.zeros(2)], "a list"),
+        (torch.zeros(2), "type Tensor, not tensors by name"),
+        ([torch.zeros(2)], "type list"),
         ({}, "nothing"),
         ({"state_dict": {}}, "nothing"),
-        ({"a": 3}, "'a' is a int, not a tensor"),
-        ({1: torch.zeros(2)}, "named by a int"),
+        ({"a": 3}, "'a' is a value of type int, not a tensor"),
+        ({1: torch.zeros(2)}, "a value of type int for a name"),
         ({"a": torch.zeros(2).to_sparse()}, "without plain values"),
         ({"a\x1b[2J": torch.zeros(2)}, "control characters"),
     ],
@@ -583,8 +584,6 @@ def test_urls_without_protection_need_a_pinned_hash() -> None:
 
 
 def test_a_local_file_is_read_and_its_hash_kept(tmp_path: Path) -> None:
-    import hashlib
-
     state = trained()
     path = tmp_path / "mine.safetensors"
     save_file(state, path)
@@ -630,10 +629,24 @@ def test_an_artifact_of_another_architecture_is_refused_by_name(tmp_path: Path) 
         resolve_weights(TINY, path)
 
 
+def test_an_artifact_of_a_real_plugin_fills_a_fresh_model_with_equal_logits(tmp_path: Path) -> None:
+    plugins = open_plugins()
+    architecture = plugins.resolve("simple_cnn/simple_cnn").architecture
+    hooks = plugins.hooks("simple_cnn")
+    options = architecture.parse_options({})
+    keywords: dict[str, Any] = {"num_classes": 3, "in_channels": 3, "options": options, "seed": 0}
+    model, _ = build(hooks, architecture, state=None, **keywords)
+    header = msgspec.structs.replace(HEADER, architecture=architecture.full_name, options=options)
+    write_artifact(tmp_path / "m.safetensors", header, hooks.export_state(architecture, model))
+    _, state = resolve_weights(architecture, tmp_path / "m.safetensors")
+    again, report = build(hooks, architecture, state=state, **keywords | {"seed": 1})
+    x = torch.randn(2, *architecture.preprocessing.input_size)
+    assert torch.equal(again(x), model(x))
+    assert report == LoadReport(loaded=len(model.state_dict()))
+
+
 def test_the_real_file_beside_the_checkout_is_read(shared_weights: Path) -> None:
     path = shared_weights / "cifar_resnet20.safetensors"
-    from safetensors.torch import load_file
-
     reference = load_file(path)
     found = read_state(path)
     assert found.keys() == reference.keys()

@@ -80,6 +80,7 @@ def ascii_safe(text: str) -> str:
 
 def _split(message: str) -> tuple[str, tuple[str | int, ...]]:
     text, _, place = message.partition(" - at `$")
+    place = place.partition("[...]")[0]  # inside a table of any keys msgspec does not name them
     path = [name or int(index) for name, index in re.findall(r"\.([^.\[`]+)|\[(\d+)\]", place)]
     return text, tuple(path)
 

@@ -138,7 +138,7 @@ def _section(text: str, group: str) -> Iterator[tuple[str, str]]:
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1].strip()
-        elif section == group and line and line[0] not in "#;":
+        elif section == group and "=" in line and not line.startswith("#"):
             name, _, value = line.partition("=")
             yield name.strip(), value.partition("[")[0].strip()
 

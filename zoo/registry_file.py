@@ -258,8 +258,10 @@ class _Decoder:
 
     def _preset(self, name: str, table: object) -> Preset:
         key = ("presets", name)
+        options: dict[str, OptionValue] = {}
+        if isinstance(table, dict) and isinstance(table.get("options"), dict):
+            options = {k: self._option(v, (*key, "options", k)) for k, v in table["options"].items()}
         preset = self._strict(table, PresetTable, key)
-        options = self._options(table["options"] if isinstance(table, dict) and "options" in table else {}, key)
         if preset.sha256 is not None and preset.weights is None:
             raise self.error((*key, "sha256"), "a hash needs the weights it belongs to; add weights = …")
         return Preset(
@@ -273,14 +275,14 @@ class _Decoder:
             origin=_place(self.path, self.lines, key),
         )
 
-    def _options(self, given: Mapping[str, object], key: Key) -> dict[str, OptionValue]:
-        options: dict[str, OptionValue] = {}
-        for name, value in given.items():
-            numbers = value if isinstance(value, list) else [value]
-            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-                raise self.error((*key, "options", name), f"{shown(value)} is not a finite number")
-            options[name] = tuple(value) if isinstance(value, list) else value  # type: ignore[assignment]  # decoded
-        return options
+    def _option(self, value: object, key: Key) -> OptionValue:
+        if isinstance(value, list) and all(type(number) is int for number in value):
+            return tuple(value)
+        if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+            raise self.error(
+                key, f"{shown(value)} is not a value of an option: true, false, a finite number, text or whole numbers"
+            )
+        return value
 
     def _weights(self, weights: str, key: Key) -> str:
         """A tag as it is; a file as an absolute path that stays in this file's folder."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import pickle
-import zipfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,13 +168,8 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping
     return digest.hexdigest()
 
 
-def read_pickled(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
+def read_pickled(path: Path) -> dict[str, Tensor]:
     """Read a file of ``torch.save`` with the restricted reader.
-
-    Args:
-        path: The file.
-        mapped: Map it into memory where its format allows, instead of copying. Only for files that nobody else
-            writes to.
 
     Returns:
         Its tensors by name, out of the tables and without the prefixes that training scripts put around them.
@@ -182,18 +177,19 @@ def read_pickled(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
     Raises:
         WeightsError: It holds anything but tensors by name.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}.") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # torch.load raises most kinds of exception on damaged files
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"{path} is damaged, or holds more than tensors, which zoo does not read because it could run code: "
-            f"{reason!a}."
-        ) from error
+    with open_regular(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's advice about files that are refused below
+        try:
+            # An open file: given a path, torch.load goes by its suffix.
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # torch.load raises most kinds of exception on damaged files
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise WeightsError(
+                f"{path} is damaged, or holds more than tensors, which zoo does not read because it could run code: "
+                f"{reason!a}."
+            ) from error
     return _tensors_of(content, path)
 
 
@@ -208,7 +204,7 @@ def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, value in content.items():
         if not isinstance(name, str):
-            raise WeightsError(f"{path} holds an entry named by {_kind(name)}, not tensors by name.")
+            raise WeightsError(f"{path} has {_kind(name)} for a name, so it does not hold tensors by name.")
         if flaw := name_flaw(name) or _tensor_flaw(name, value):
             raise WeightsError(f"{path} cannot be used: {flaw}.")
         state[name] = value.detach()
@@ -233,7 +229,7 @@ def _tensor_flaw(name: str, value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None or value == {} else f"a {type(value).__name__}"
+    return "nothing" if value is None or value == {} else f"a value of type {type(value).__name__}"
 
 
 def _contents(header: bytes, tensors: Sequence[Tensor]) -> Iterator[bytes | memoryview]:

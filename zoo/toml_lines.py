@@ -30,7 +30,8 @@ class TomlLines:
             if length < len(key) and isinstance(position := key[length], int):
                 return _line_of_table(self._lines, line, position) or line
             return line
-        return None
+        # A table that only stands in longer keys, as `a` does in `[a.b]`.
+        return next((line for place, line in self._places.items() if place[: len(key)] == key), None)
 
     @cached_property
     def _places(self) -> dict[Key, int]:

@@ -11,12 +11,13 @@ from torch import Tensor
 from zoo.architecture import Architecture, Weights
 from zoo.artifact import Header, is_artifact, parse_header
 from zoo.class_names import class_names
-from zoo.download import Network, fetch
+from zoo.download import fetch
 from zoo.errors import UnknownWeightsError, WeightsError, did_you_mean
 from zoo.fitting import LoadReport
 from zoo.loading import build
 from zoo.progress import Progress, Silent
 from zoo.state_files import PICKLE_SUFFIXES, read_state, read_state_file
+from zoo.transfer import Network
 
 __all__ = ["LoadReport", "Network", "Source", "build", "fetch", "read_state", "resolve_weights"]
 

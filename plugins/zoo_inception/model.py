@@ -47,11 +47,11 @@ class GoogLeNet(models.GoogLeNet):  # type: ignore[misc]  # torchvision has no t
     """
 
     def __init__(self, *, num_classes: int, in_channels: int, aux: bool, dropout: float = 0.2) -> None:
-        super().__init__(num_classes, aux_logits=aux, init_weights=True, dropout=dropout)
+        super().__init__(num_classes, aux_logits=aux, init_weights=False, dropout=dropout)
         self.transform = InputTransform(in_channels)
         if in_channels != 3:
             self.conv1.conv = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-            nn.init.trunc_normal_(self.conv1.conv.weight, std=0.01)
+        _initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(N, in_channels, H, W)`` to logits ``(N, num_classes)``, in training with the auxiliary ones."""
@@ -69,11 +69,11 @@ class InceptionV3(models.Inception3):  # type: ignore[misc]  # torchvision has n
     """
 
     def __init__(self, *, num_classes: int, in_channels: int, aux: bool, dropout: float = 0.5) -> None:
-        super().__init__(num_classes, aux_logits=aux, init_weights=True, dropout=dropout)
+        super().__init__(num_classes, aux_logits=aux, init_weights=False, dropout=dropout)
         self.transform = InputTransform(in_channels)
         if in_channels != 3:
             self.Conv2d_1a_3x3.conv = nn.Conv2d(in_channels, 32, kernel_size=3, stride=2, bias=False)
-            nn.init.trunc_normal_(self.Conv2d_1a_3x3.conv.weight, std=0.1)
+        _initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(N, in_channels, H, W)`` to logits ``(N, num_classes)``, in training with the auxiliary ones."""
@@ -89,6 +89,14 @@ def without_absent_auxiliaries(model: nn.Module, state: Mapping[str, Tensor]) ->
     """Leave out the tensors of auxiliary heads that the model does not have."""
     known = model.state_dict().keys()
     return {name: tensor for name, tensor in state.items() if name in known or not name.startswith(_AUXILIARY_PREFIXES)}
+
+
+def _initialise_convolutions(model: nn.Module) -> None:
+    # He et al. 2015 (arXiv:1502.01852). torchvision's values for these two, of one spread whatever the layer's size,
+    # make features vanish or explode until the BatchNorm statistics have followed.
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
 def _googlenet_stages(net: GoogLeNet) -> list[Stage]:

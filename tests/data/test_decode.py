@@ -168,9 +168,22 @@ def test_all_eight_orientations_stand_upright(photo: Photo, kind: str, orientati
     "exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01"]
 )
 def test_damaged_exif_leaves_the_image_readable(photo: Photo, exif: bytes) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert decode(encoded(photo(0, 24, 16), "JPEG", exif=exif)).size == (24, 16)
+    content = encoded(photo(0, 24, 16), "JPEG", exif=exif)
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert decode(content).size == (24, 16)
+            warnings.simplefilter("error")
+            assert decode(content).size == (24, 16)
+
+
+def test_warnings_of_others_are_left_alone(photo: Photo) -> None:
+    decode(encoded(photo(0, 8, 8), "PNG"))
+    rules = len(warnings.filters)
+    decode(encoded(photo(0, 8, 8), "PNG"))
+    assert len(warnings.filters) == rules
+    with pytest.raises(UserWarning, match="something else"):
+        warnings.warn("something else", UserWarning, stacklevel=1)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])

@@ -1,5 +1,6 @@
 """Checkpoints in torchvision's published layouts, loaded by zoo's own door into models of other sizes."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torchvision import models
 from zoo.chain import Chain
 from zoo.loading import build
 from zoo.plugins import Plugins
-from zoo.registry import shipped_registry
+from zoo.registry import load_registry
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "resnet18": {},
@@ -20,9 +21,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def plugins() -> Plugins:
-    return Plugins(shipped_registry())
+@pytest.fixture
+def plugins(tmp_path: Path) -> Plugins:
+    return Plugins(load_registry(working_folder=tmp_path))
 
 
 def _reference(name: str, **changes: object) -> nn.Module:

@@ -1,6 +1,7 @@
 """The one function that turns the bytes of an image file into pixels, for training, evaluation and prediction alike."""
 
 import os
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +30,7 @@ _OTHER_CONTENT = (
     (b"\x00\x00\x00\x0cjP  ", "is a JPEG 2000 file, which zoo does not open"),
     (b"PK\x03\x04", "is a ZIP archive, not an image"),
 )
+_PILLOW_RULE = ("ignore", None, UserWarning, re.compile(r"PIL\."), 0)
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -196,11 +198,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 def _hush_pillow() -> None:
     # Pillow warns of oddities in metadata that do not touch the pixels. warnings.catch_warnings is not safe in threads,
-    # so one filter for its modules is put in place and stays.
-    rules = [
-        rule for rule in warnings.filters if rule[0] == "ignore" and rule[2] is UserWarning and rule[3] is not None
-    ]
-    if not any(getattr(rule[3], "pattern", "") == r"PIL\." for rule in rules):
+    # so one rule for its modules is put in front and stays.
+    if warnings.filters[:1] != [_PILLOW_RULE]:
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 

@@ -84,6 +84,15 @@ class Engine:
         """The context in which modules run forward. Leave it before the loss, which is float32."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.numerics.precision == "bfloat16")
 
+    def seed(self, seed: int) -> None:
+        """Seed the random numbers of layers such as Dropout, on the CPU and on the device."""
+        # Not torch.manual_seed: it also seeds every backend that is not in use, a millisecond a call.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
+
     def all_sum(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes, the same on each. With one process, the tensor."""
         return tensor

@@ -179,7 +179,7 @@ class Trainer:
 
     def _step(self, batch: Batch, optimizer: torch.optim.Optimizer, state: TrainerState, totals: "_Totals") -> None:
         # Dropout depends on where training stands alone, so a run can be entered at any step.
-        torch.manual_seed(mix(self.seed, state.step, 0, self.engine.rank))
+        self.engine.seed(mix(self.seed, state.step, 0, self.engine.rank))
         batch = self.engine.to_device(replace(batch, epoch=state.epoch))
         targets = batch.targets[: batch.count]
         with torch.no_grad(), self.engine.autocast():
