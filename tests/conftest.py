@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -31,3 +33,28 @@ def _shared(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real files in ../shared/{name}, which are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small generated photos: three classes that a small network can tell apart, 20 of each."""
+    folder = tmp_path_factory.mktemp("photos") / "shapes"
+    write_photos(folder, {"circle": 20, "cross": 20, "stripes": 20})
+    return folder
+
+
+def write_photos(folder: Path, counts: dict[str, int], *, size: int = 24) -> None:
+    """Write noisy pictures of circles, crosses and stripes as PNG files, one folder a class."""
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    shapes = {
+        "circle": x**2 + y**2 < 0.1,
+        "cross": (abs(x) < 0.1) | (abs(y) < 0.1),
+        "stripes": (np.arange(size) // 4 % 2 == 0)[None, :].repeat(size, 0),
+    }
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            colours = generator.uniform(0, 255, (2, 3))
+            pixels = np.where(shapes[name][..., None], colours[0], colours[1]) + generator.normal(0, 12, (size, size, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{i:02d}.png")

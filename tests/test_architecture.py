@@ -19,7 +19,9 @@ OPTIONS = (
 NET = Architecture(name="net", family="nets", plugin="lab", options=OPTIONS)
 
 
-@pytest.mark.parametrize(("size", "crop_pct", "resize"), [(224, 0.875, 256), (224, 1.0, 224), (299, 0.874, 342), (32, 1, 32)])
+@pytest.mark.parametrize(
+    ("size", "crop_pct", "resize"), [(224, 0.875, 256), (224, 1.0, 224), (299, 0.874, 342), (32, 1, 32)]
+)
 def test_crop_share_gives_the_published_resize(size: int, crop_pct: float, resize: int) -> None:
     assert Preprocessing(input_size=(3, size, size), crop_pct=crop_pct).resize == resize
 

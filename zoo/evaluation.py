@@ -179,5 +179,5 @@ def _measure(model: Model, images: LabelledImages, split: str, engine: Engine, p
     positions = torch.tensor(class_positions(images.classes, names))
     batches = images.batches(split, batch_size=engine.numerics.batch_size)
     front = Front(model.preprocessing, engine=engine)
-    logits, targets = predict_logits(model.module, batches, engine=engine, front=front, progress=progress)
+    logits, targets = predict_logits(model.module, batches, engine=engine, front=front, label=f"measuring {split}", progress=progress)
     return classification_report(logits, positions[targets], names)

@@ -23,7 +23,7 @@ from zoo.plugins import Plugins
 from zoo.progress import Progress, Silent
 from zoo.proof import check_logits, freeze_proofs, header_numerics, largest_difference, parent_of, plugin_facts
 from zoo.recipes import Augment, Phase, Recipe
-from zoo.registry import Registry, validate_phase
+from zoo.registry import Registry, phase_data, validate_phase
 from zoo.report import render
 from zoo.runs import ARTIFACT, REPORT, Run, RunFolder, exists_error, free_folder
 from zoo.training.callbacks import Callback, TrainerState
@@ -296,7 +296,7 @@ def measure(
     """The figures of a model on a split, in the engine's numerics."""
     batches = images.batches(split, batch_size=engine.numerics.batch_size)
     front = Front(model.preprocessing, engine=engine)
-    logits, targets = predict_logits(model.module, batches, engine=engine, front=front, progress=progress)
+    logits, targets = predict_logits(model.module, batches, engine=engine, front=front, label=f"measuring {split}", progress=progress)
     return classification_report(logits, targets, images.classes)
 
 
@@ -364,7 +364,7 @@ def _config(config: Mapping[str, Any], recipe: Recipe, engine: Engine) -> dict[s
             "threads": numerics.threads,
             **{f"{choice}_reason": reason for choice, reason in numerics.reasons.items()},
         },
-        "phases": [asdict(phase) for phase in recipe.phases],
+        "phases": [phase_data(phase) for phase in recipe.phases],
     }
 
 

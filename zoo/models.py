@@ -343,11 +343,11 @@ def model_of(plugins: Plugins, header: Header, state: Mapping[str, object], *, s
         state=state,  # type: ignore[arg-type]
         seed=0,
     )
-    if report.initialised or report.dropped:
+    if report.initialised or report.dropped or report.adapted:
         raise WeightsError(
             f"{source.spec} does not fill {header.architecture} as version {hooks.record.version} of "
             f"{hooks.record.distribution} builds it (written with {header.plugin.version}); without a value: "
-            f"{', '.join([*report.initialised, *report.dropped][:5])}."
+            f"{', '.join([*report.initialised, *report.dropped, *report.adapted][:5])}."
         )
     return Model(
         architecture=architecture,

@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from zoo.errors import (
 from zoo.facts import FactsError, check_architectures
 from zoo.hookspecs import HOOK_API, PROJECT
 from zoo.names import canonical
+from zoo.plugin_records import Plugin, PluginState
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,53 +47,6 @@ _HEAVY = ("torch", "torchvision", "timm")
 _SLOW_S = 2.0
 
 
-class PluginState(StrEnum):
-    """What became of a plugin."""
-
-    loaded = "loaded"
-    not_loaded = "not loaded"
-    disabled = "disabled"
-    conflict = "conflict"
-    broken = "broken"
-    incompatible = "incompatible"
-
-
-@dataclasses.dataclass(frozen=True)
-class Plugin:
-    """What is known of one plugin name.
-
-    Attributes:
-        name: The part of a full name before the slash.
-        distribution: Who provides it; several, separated by commas, in a conflict; empty for a module that a registry
-            names.
-        version: Of the distribution; empty when there is none.
-        module: What is imported: a module, or ``module:attribute``.
-        origin: Folder of the distribution's metadata, or the registry's file and line.
-        state: What became of it.
-        error: Why it cannot be used; empty when it can.
-        cause: The exception behind :attr:`error`, when there was one.
-        notes: What was noticed about a usable one, for example a slow import.
-        requires: What its distribution's metadata says that it needs.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    origin: str
-    state: PluginState = PluginState.not_loaded
-    error: str = ""
-    cause: BaseException | None = None
-    notes: tuple[str, ...] = ()
-    requires: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """The plugin with its distribution and version, as messages name it."""
-        source = " ".join(part for part in (self.distribution, self.version) if part) or self.module
-        return f"plugin {self.name!r} ({source})"
-
-
 class PluginHooks:
     """The hooks of one plugin, typed; made by :func:`load_plugin`.
 
@@ -104,10 +57,14 @@ class PluginHooks:
 
     Attributes:
         record: The plugin.
+        import_notes: What was noticed while it was imported; also among the record's notes.
     """
 
-    def __init__(self, record: Plugin, manager: pluggy.PluginManager, plugin: object) -> None:
+    def __init__(
+        self, record: Plugin, manager: pluggy.PluginManager, plugin: object, *, import_notes: tuple[str, ...] = ()
+    ) -> None:
         self.record = record
+        self.import_notes = import_notes
         self._manager = manager
         self._plugin = plugin
 
@@ -221,7 +178,8 @@ def load_plugin(record: Plugin, *, versions: Mapping[str, str]) -> PluginHooks:
     except BaseException as error:  # an object that answers strangely when it is looked at
         raise BrokenPluginError(f"{record.label}: looking for its hooks {_raised(error)}.") from error
     notes = tuple(_notes(plugin, seconds, set(sys.modules) - before))
-    return PluginHooks(dataclasses.replace(record, state=PluginState.loaded, notes=notes), manager, plugin)
+    loaded = dataclasses.replace(record, state=PluginState.loaded, notes=tuple(dict.fromkeys((*record.notes, *notes))))
+    return PluginHooks(loaded, manager, plugin, import_notes=notes)
 
 
 def _import(record: Plugin, versions: Mapping[str, str]) -> object:

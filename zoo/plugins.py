@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,8 @@ from zoo.errors import (
 from zoo.facts import Facts, facts_key, read_facts, write_facts
 from zoo.hookspecs import ENTRY_POINT_GROUP
 from zoo.names import canonical, is_name
-from zoo.plugin_hooks import Plugin, PluginHooks, PluginState, load_plugin
+from zoo.plugin_hooks import PluginHooks, load_plugin
+from zoo.plugin_records import Plugin, PluginState, plugin_records
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -77,7 +78,7 @@ class Plugins:
         if entry_points is not None:
             installed = Installed(from_metadata(entry_points), installed.versions)
         self._installed = installed
-        self._records = {record.name: record for record in _records(registry, installed.entry_points)}
+        self._records = {record.name: record for record in plugin_records(registry, installed.entry_points)}
         self._errors: dict[str, ZooError] = {}
         self._facts: dict[str, tuple[Architecture, ...]] = {}
         self._hooks: dict[str, PluginHooks] = {}
@@ -248,7 +249,7 @@ class Plugins:
             self._fail(record, error)
             raise
         if key is not None:
-            write_facts(point, Facts(key, architectures, hooks.record.notes))
+            write_facts(point, Facts(key, architectures, hooks.import_notes))
         self._facts[plugin_name] = architectures
         return architectures
 
@@ -266,106 +267,6 @@ class Plugins:
     def _installation_words(self) -> str:
         problem = self.installation_problem()
         return f" {problem[0].upper()}{problem[1:]}." if problem else ""
-
-
-def _records(registry: Registry, points: Sequence[EntryPoint]) -> list[Plugin]:
-    claims: dict[str, list[EntryPoint]] = {}
-    for point in points:
-        others = claims.setdefault(point.name, [])
-        if all((point.value, canonical(point.distribution)) != (p.value, canonical(p.distribution)) for p in others):
-            others.append(point)
-    for name, pin in registry.plugins.items():
-        if pin.module:
-            origin = registry.place(f"plugins.{name}")
-            claims[name] = [EntryPoint(name, pin.module, "", "", origin)]
-    return [_record(registry, name, claimants) for name, claimants in claims.items()]
-
-
-def _record(registry: Registry, name: str, claimants: Sequence[EntryPoint]) -> Plugin:
-    """Decide on one name: who answers to it, and may it be used."""
-    pin = registry.plugins.get(name)
-    chosen = list(claimants)
-    if pin and pin.distribution and not pin.module:
-        chosen = [point for point in claimants if canonical(point.distribution) == canonical(pin.distribution)]
-    state, error = _verdict(registry, name, claimants, chosen)
-    passed_over = [point for point in claimants if chosen and point not in chosen]
-    notes = [
-        f"{_named([point])} claims the name too; {registry.place(f'plugins.{name}')} decides" for point in passed_over
-    ]
-    points = chosen or claimants
-    one = points[0] if len(points) == 1 else None
-    return Plugin(
-        name=name,
-        distribution=", ".join(dict.fromkeys(point.distribution for point in points)),
-        version=one.version if one else "",
-        module=one.value if one else "",
-        origin=", ".join(dict.fromkeys(point.origin for point in points)),
-        state=state,
-        error=error,
-        notes=tuple(notes),
-        requires=one.requires if one else (),
-    )
-
-
-def _verdict(
-    registry: Registry, name: str, claimants: Sequence[EntryPoint], chosen: Sequence[EntryPoint]
-) -> tuple[PluginState, str]:
-    pin = registry.plugins.get(name)
-    if why := _disabled(registry, name):
-        return PluginState.disabled, f"plugin {shown(name)} is disabled: {why}."
-    if not is_name(name):
-        return PluginState.broken, (
-            f"{_named(claimants)} registers a plugin as {shown(name)}; a name is made of letters, digits, '_', '-' and "
-            "'.', and starts with one of the first two."
-        )
-    if len({canonical(point.distribution) for point in chosen}) > 1:
-        return PluginState.conflict, (
-            f"plugin {name!r} is claimed by {_named(chosen)}; uninstall one of them, or choose in registry.toml: "
-            f'[plugins.{name}] distribution = "{chosen[0].distribution}".'
-        )
-    if len(chosen) > 1:
-        modules = " and ".join(point.value for point in chosen)
-        return PluginState.broken, f"{chosen[0].distribution} registers plugin {name!r} twice, as {modules}."
-    if pin is None or pin.module:
-        return PluginState.not_loaded, ""
-    change = f"or change {registry.place(f'plugins.{name}')}"
-    if not chosen:
-        return PluginState.incompatible, (
-            f"plugin {name!r} is to come from {pin.distribution}, and is provided by {_named(claimants)}: "
-            f"pip install {pin.distribution}, {change}."
-        )
-    if pin.version and not _version_allowed(chosen[0].version, pin.version):
-        return PluginState.incompatible, (
-            f"plugin {name!r} is to be of version {pin.version}, and {_named(chosen)} is installed: "
-            f"pip install '{chosen[0].distribution}{pin.version}', {change}."
-        )
-    return PluginState.not_loaded, ""
-
-
-def _disabled(registry: Registry, name: str) -> str:
-    if any(canonical(denied) == canonical(name) for denied in registry.deny):
-        denied = next(denied for denied in sorted(registry.deny) if canonical(denied) == canonical(name))
-        return f"{registry.place(f'discovery.deny.{denied}')} denies it"
-    if not registry.allows(name):
-        return f"{registry.place('discovery.allow')} allows only {', '.join(registry.allow)}"
-    if not registry.entry_points and name not in registry.plugins:
-        return f"{registry.place('discovery.entry_points')} allows only plugins with a [plugins.NAME] table"
-    return ""
-
-
-def _named(points: Sequence[EntryPoint]) -> str:
-    """The distributions, sorted, so that messages do not depend on the order of installation."""
-    return " and ".join(sorted({" ".join(filter(None, (point.distribution, point.version))) for point in points}))
-
-
-def _version_allowed(version: str, allowed: str) -> bool:
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion
-
-    try:
-        return SpecifierSet(allowed).contains(version, prereleases=True)
-    except InvalidVersion:
-        return False
 
 
 def _declared_plugins(pyproject: Path) -> set[str]:

@@ -21,15 +21,8 @@ from zoo.decoding import Misfit
 from zoo.errors import OptionError, RegistryError, UnknownNameError, did_you_mean
 from zoo.names import canonical
 from zoo.recipes import Phase, Recipe
-from zoo.registry_file import (
-    FileTable,
-    PluginPin,
-    Preset,
-    RegistryFile,
-    decode_phase,
-    phase_table,
-    read_registry_file,
-)
+from zoo.registry_file import RegistryFile, read_registry_file
+from zoo.registry_tables import FileTable, PluginPin, Preset, decode_phase, phase_table
 
 __all__ = [
     "PluginPin",

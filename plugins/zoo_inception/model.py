@@ -12,7 +12,8 @@ from zoo.chain import Stage
 # The published weights were ported from TensorFlow, which normalised with 0.5 and 0.5; images arrive with ImageNet's.
 _IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
 _IMAGENET_AVERAGE = (sum(mean for mean, _ in _IMAGENET) / 3, sum(std for _, std in _IMAGENET) / 3)
-# Szegedy et al. 2014, section 5, for GoogLeNet; torchvision's reference training for Inception v3.
+# 0.3 is from Szegedy et al. 2014, section 5. The paper of Inception v3 states none: 0.4 is the value in use on PyTorch,
+# https://discuss.pytorch.org/t/how-to-optimize-inception-model-with-auxiliary-classifiers/7958.
 _GOOGLENET_AUXILIARY_WEIGHT = 0.3
 _INCEPTION_V3_AUXILIARY_WEIGHT = 0.4
 _AUXILIARY_PREFIXES = ("aux1.", "aux2.", "AuxLogits.")

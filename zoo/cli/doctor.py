@@ -25,7 +25,7 @@ def doctor_command(registry: Path | None, as_json: bool, traceback: bool) -> Non
 
     plugins = open_plugins(registry)
     plugins.architectures()
-    found = {
+    found: dict[str, Any] = {
         "machine": _machine(),
         "packages": {name: _version(name) for name in (*_PACKAGES, *_EXTRAS)},
         "plugins": [

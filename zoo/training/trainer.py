@@ -128,7 +128,7 @@ class Trainer:
         if val is None and phase.patience is not None:
             self.progress.warn("without validation images training cannot stop early: every epoch runs.")
 
-        with self.engine.reproducible():
+        with self.engine.reproducible(), self.progress.task("training", phase.epochs, unit="epochs") as advance:
             if val is not None and phase_index > 0:
                 before = {"phase": phase_index, "epoch": first_epoch - 1, "step": first_step}
                 best.offer({**before, **self._validate(val)})
@@ -145,6 +145,7 @@ class Trainer:
                 best.offer(row)
                 history.append(row)
                 self.progress.note(_in_words(row, last_epoch))
+                advance(1)
                 self._tell("on_epoch_end", state, row)
                 epochs_since_best = epoch - best.row.get("epoch", first_epoch - 1)
                 if phase.patience is not None and epochs_since_best >= phase.patience:
@@ -234,6 +235,7 @@ def predict_logits(
     *,
     engine: Engine,
     front: Front = inputs_of,
+    label: str = "predicting",
     progress: Progress = Silent(),  # noqa: B008 - it has no state
 ) -> tuple[Tensor, Tensor]:
     """The logits of every sample, in the order of the batches and without padding.
@@ -243,6 +245,8 @@ def predict_logits(
         batches: Their epoch 0 is run.
         engine: Device and numerics; the module is placed on it.
         front: What happens to a batch before the module.
+        label: What to call the work.
+        label: What to call the work.
         progress: Told of each batch.
 
     Returns:
@@ -254,7 +258,7 @@ def predict_logits(
     engine.place(module)
     module.eval()
     results: list[tuple[Tensor, Tensor]] = []
-    with engine.reproducible(), progress.task("predict", len(batches), unit="steps") as advance:
+    with engine.reproducible(), progress.task(label, len(batches), unit="batches") as advance:
         for batch in batches.epoch(0):
             results.append(_infer(module, batch, engine=engine, front=front))
             advance(1)

@@ -1,0 +1,224 @@
+"""The main job from end to end, on small generated photos."""
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import zoo
+from zoo.artifact import read_artifact, read_header
+from zoo.errors import DataError, OptionError, RunExistsError, UnknownNameError, VerifyError
+from zoo.recipes import Phase
+
+SMALL: dict[str, Any] = {
+    "model": "simple_cnn",
+    "image_size": 16,
+    "options": {"widths": "4,8", "hidden": 16},
+    "device": "cpu",
+}
+TWO_PHASES = (Phase(epochs=1, train="head", lr=1e-2), Phase(epochs=2, train="last 3", lr=1e-3, augment="light"))
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> zoo.Run:
+    return zoo.finetune(photos, **SMALL, epochs=20, lr=1e-2, batch_size=16, output=tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_a_run_folder_holds_what_it_should(run: zoo.Run) -> None:
+    assert {path.name for path in run.folder.iterdir()} >= {
+        "model.safetensors",
+        "report.html",
+        "metrics.jsonl",
+        "config.toml",
+        "log.txt",
+    }
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(20))
+    assert all(row["val_accuracy"] is not None for row in rows)
+    config = tomllib.loads((run.folder / "config.toml").read_text())
+    assert config["phases"][0]["epochs"] == 20
+    assert config["options"]["widths"] == [4, 8]
+
+
+def test_it_learns_shapes_and_says_how_well(run: zoo.Run) -> None:
+    assert run.metrics["val"]["count"] == run.metrics["test"]["count"] == 9
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+    assert run.metrics["test"]["accuracy"] >= 2 / 3
+
+
+def test_the_artifact_predicts_what_evaluate_measured(run: zoo.Run, photos: Path) -> None:
+    model = zoo.load(run.artifact)
+    found = zoo.evaluate(run.artifact, photos, split="test", device="cpu")
+    assert found.report == run.metrics["test"]
+    paths = sorted(photos.rglob("*.png"))
+    predicted = model.predict(paths, top_k=3)
+    right = sum(prediction.label == path.parent.name for prediction, path in zip(predicted, paths, strict=True))
+    everything = zoo.evaluate(run.artifact, photos, device="cpu")
+    assert right == round(everything.report["accuracy"] * len(paths))
+    assert "--split test" in everything.notes[0]
+    assert abs(sum(probability for _, probability in predicted[0].top) - 1) < 1e-5
+
+
+def test_one_image_alone_gives_the_probabilities_it_gives_in_a_batch(run: zoo.Run, photos: Path) -> None:
+    model = zoo.load(run.artifact)
+    paths = sorted(photos.rglob("*.png"))[:5]
+    together = model.predict(paths)
+    for path, expected in zip(paths, together, strict=True):
+        alone = model.predict(path)
+        assert alone.label == expected.label
+        assert alone.probability == pytest.approx(expected.probability, abs=1e-3)
+
+
+def test_equal_runs_write_equal_bytes(photos: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "options": {"widths": "4,8", "hidden": 16, "block_dropout": 0.2}, "recipe": TWO_PHASES}
+    first = zoo.finetune(photos, **settings, output=tmp_path / "first", seed=3)
+    moved = tmp_path / "elsewhere" / "shapes"
+    shutil.copytree(photos, moved)
+    second = zoo.finetune(moved, **settings, output=tmp_path / "second", seed=3, workers=1)
+    assert first.artifact.read_bytes() == second.artifact.read_bytes()
+    third = zoo.finetune(photos, **settings, output=tmp_path / "third", seed=4, split_seed=3)
+    assert first.artifact.read_bytes() != third.artifact.read_bytes()
+
+
+def test_what_every_phase_froze_is_the_parents_and_verify_proves_it(
+    run: zoo.Run, photos: Path, tmp_path: Path
+) -> None:
+    child = zoo.finetune(photos, **SMALL, weights=run.artifact, recipe=TWO_PHASES, output=tmp_path / "child")
+    found = zoo.verify(child.artifact, parent=run.artifact)
+    assert found.frozen_stages == 1
+    _, before = read_artifact(run.artifact)
+    header, after = read_artifact(child.artifact)
+    assert [proof.frozen_stages for proof in header.freeze] == [3, 1]
+    assert all(proof.before == proof.after for proof in header.freeze)
+    first, second = [name for name, tensor in before.items() if tensor.ndim == 4]
+    assert torch.equal(before[first], after[first])
+    assert not torch.equal(before[second], after[second])
+
+
+def test_verify_refuses_another_parent(run: zoo.Run, photos: Path, tmp_path: Path) -> None:
+    child = zoo.finetune(photos, **SMALL, weights=run.artifact, recipe="frozen", epochs=1, output=tmp_path / "child")
+    stranger = zoo.finetune(photos, **SMALL, epochs=1, seed=9, output=tmp_path / "stranger")
+    with pytest.raises(VerifyError, match="another file was its parent"):
+        zoo.verify(child.artifact, parent=stranger.artifact)
+
+
+def test_a_frozen_recipe_on_pretrained_weights_is_the_default(run: zoo.Run, photos: Path, tmp_path: Path) -> None:
+    child = zoo.finetune(photos, **SMALL, weights=run.artifact, epochs=1, output=tmp_path / "child")
+    assert read_header(child.artifact).recipe.name == "frozen"
+    assert read_header(run.artifact).recipe.name == "full"
+
+
+def test_classes_of_an_earlier_artifact_are_matched_by_name(run: zoo.Run, photos: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed"
+    shutil.copytree(photos, renamed)
+    (renamed / "circle").rename(renamed / "zebra")  # now the last class instead of the first
+    child = zoo.finetune(
+        renamed, **SMALL, weights=run.artifact, recipe=[Phase(epochs=1, train="head", lr=1e-9)], output=tmp_path / "child"
+    )
+    header, after = read_artifact(child.artifact)
+    assert header.classes == ["cross", "stripes", "zebra"]
+    before = read_artifact(run.artifact)[1]["classifier.3.weight"]
+    assert torch.allclose(after["classifier.3.weight"][:2], before[1:], atol=1e-6)
+    assert not torch.allclose(after["classifier.3.weight"][2], before[0], atol=1e-2)
+
+
+def test_data_sets_criterion_and_callbacks_of_ones_own(tmp_path: Path) -> None:
+    class Squares(torch.utils.data.Dataset[tuple[Tensor, int]]):
+        classes = ("dark", "light")
+
+        def __init__(self, count: int) -> None:
+            self.count = count
+
+        def __len__(self) -> int:
+            return self.count
+
+        def __getitem__(self, i: int) -> tuple[Tensor, int]:
+            generator = torch.Generator().manual_seed(i + 1000 * self.count)
+            pixels = torch.randint(0, 100, (3, 20, 20), generator=generator, dtype=torch.uint8)
+            return pixels + 150 * (i % 2), i % 2
+
+    seen: list[str] = []
+
+    class Recorder(zoo.Callback):
+        def on_epoch_end(self, state: object, row: object) -> None:
+            seen.append("epoch")
+
+        def on_finish(self, metrics: object) -> None:
+            seen.append("finish")
+
+    def criterion(logits: Tensor, targets: Tensor) -> Tensor:
+        return torch.nn.functional.multi_margin_loss(logits, targets)
+
+    run = zoo.finetune(
+        {"train": Squares(24), "val": Squares(8), "test": Squares(10)},
+        **SMALL,
+        epochs=3,
+        criterion=criterion,
+        callbacks=[Recorder()],
+        output=tmp_path / "run",
+    )
+    assert seen == ["epoch", "epoch", "epoch", "finish"]
+    assert read_header(run.artifact).classes == ["dark", "light"]
+    assert run.metrics["test"]["count"] == 10
+
+
+def test_a_dry_run_writes_nothing_and_counts_the_steps(photos: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = zoo.finetune(photos, **SMALL, recipe=TWO_PHASES, dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    assert [phase.steps for phase in plan.phases] == [2, 4]
+    assert plan.phases[0].frozen_stages == ("block1", "block2", "flatten")
+    assert "nothing was written" in plan.text()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_alpha_inputs_train(channels: int, photos: Path, tmp_path: Path) -> None:
+    run = zoo.finetune(photos, **SMALL, in_channels=channels, epochs=1, output=tmp_path / "run")
+    assert zoo.load(run.artifact).preprocessing.input_size == (channels, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"model": "simple_cn"}, UnknownNameError, "simple_cnn"),
+        ({"options": {"hidden": 0}}, OptionError, r"\[1, 8192\]"),
+        ({"options": {"image_size": 32}}, OptionError, "contradict"),
+        ({"recipe": TWO_PHASES, "epochs": 3}, OptionError, "1 value.* 2 phase"),
+        ({"recipe": [Phase(epochs=1, train="block9")]}, OptionError, "block1, block2, flatten, head"),
+        ({"in_channels": 2}, OptionError, "1 .grey."),
+    ],
+)
+def test_a_wrong_request_is_refused_and_nothing_is_written(
+    changes: dict[str, Any], error: type[Exception], text: str, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=text):
+        zoo.finetune(photos, **{**SMALL, **changes}, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_folder_is_left_alone(run: zoo.Run, photos: Path) -> None:
+    before = run.artifact.read_bytes()
+    with pytest.raises(RunExistsError, match="--output"):
+        zoo.finetune(photos, **SMALL, output=run.folder)
+    assert run.artifact.read_bytes() == before
+
+
+def test_classes_that_the_model_does_not_know_are_named(run: zoo.Run, photos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(photos, other)
+    (other / "cross").rename(other / "triangle")
+    with pytest.raises(DataError, match="'triangle'"):
+        zoo.evaluate(run.artifact, other)
+
+
+def test_real_photos_train_and_report(shared_data: Path, tmp_path: Path) -> None:
+    run = zoo.finetune(
+        shared_data / "sign-digits", model="simple_cnn", image_size=24, epochs=2, output=tmp_path / "run"
+    )
+    assert run.metrics["test"]["count"] == 310
+    assert run.metrics["test"]["accuracy"] > run.metrics["test"]["majority_accuracy"]
