@@ -169,6 +169,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         metrics: Figures by split, as :func:`zoo.metrics.classification_report` gives them.
         numerics: What those figures were taken in.
         check: What ``verify`` compares with.
+        state_sha256: SHA-256 over every tensor of the file: names, types, shapes and bytes.
     """
 
     schema: _AtLeastOne = SCHEMA
@@ -186,6 +187,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, dict[str, Any]] = {}
     numerics: Numerics = Numerics()
     check: Check = Check()
+    state_sha256: str = ""
 
     def __post_init__(self) -> None:
         """Check what types cannot say."""

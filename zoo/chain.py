@@ -155,7 +155,7 @@ class Chain(Sequence[Stage]):
 
     def digests(self, cut: Cut) -> dict[str, str]:
         """SHA-256 of every frozen parameter and buffer by name: of its type, shape and bytes."""
-        return {name: _tensor_digest(tensor) for name, tensor in sorted(self.frozen_tensors(cut).items())}
+        return {name: tensor_digest(tensor) for name, tensor in sorted(self.frozen_tensors(cut).items())}
 
     def digest(self, cut: Cut) -> str:
         """One SHA-256 over :meth:`digests`: it changes when anything frozen changes by one bit."""
@@ -235,7 +235,8 @@ def batch_norm_layers(module: nn.Module) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
 
 
-def _tensor_digest(tensor: Tensor) -> str:
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's type, shape and bytes."""
     array = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{array.dtype}\0{tuple(array.shape)}\0".encode())
     digest.update(array.reshape(-1).view(torch.uint8).numpy().data)

@@ -23,6 +23,7 @@
     │   └── VerifyError                 an artifact that is not what it claims to be
     └── TrainingError               6   training could not go on
         ├── FreezeError                 something frozen changed
+        ├── CheckpointError             there are checkpoints and none can be used
         └── StorageError                a file could not be written
 
 The command line prints the message and leaves with ``exit_code``; Python callers catch the classes.
@@ -126,6 +127,10 @@ class TrainingError(ZooError):
 
 class FreezeError(TrainingError):
     """A parameter or buffer that was declared frozen changed."""
+
+
+class CheckpointError(TrainingError):
+    """A run has checkpoints, and all are damaged or do not fit it."""
 
 
 class StorageError(TrainingError):

@@ -21,7 +21,15 @@ from zoo.phases import Front, Outcome, restored_layout, run_phases
 from zoo.plan import Plan, estimate
 from zoo.plugins import Plugins
 from zoo.progress import Progress, Silent
-from zoo.proof import check_logits, freeze_proofs, header_numerics, largest_difference, parent_of, plugin_facts
+from zoo.proof import (
+    check_logits,
+    freeze_proofs,
+    header_numerics,
+    largest_difference,
+    parent_of,
+    plugin_facts,
+    state_digest,
+)
 from zoo.recipes import Augment, Phase, Recipe
 from zoo.registry import Registry, phase_data, validate_phase
 from zoo.report import render
@@ -296,7 +304,9 @@ def measure(
     """The figures of a model on a split, in the engine's numerics."""
     batches = images.batches(split, batch_size=engine.numerics.batch_size)
     front = Front(model.preprocessing, engine=engine)
-    logits, targets = predict_logits(model.module, batches, engine=engine, front=front, label=f"measuring {split}", progress=progress)
+    logits, targets = predict_logits(
+        model.module, batches, engine=engine, front=front, label=f"measuring {split}", progress=progress
+    )
     return classification_report(logits, targets, images.classes)
 
 
@@ -340,6 +350,7 @@ def _header(
         metrics=dict(metrics),
         numerics=header_numerics(engine.numerics),
         check=check_logits(model, seed),
+        state_sha256=state_digest(model),
     )
 
 

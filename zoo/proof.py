@@ -13,6 +13,7 @@ from torch import Tensor
 from zoo.artifact import Check, FreezeProof, Header, Parent, Plugin
 from zoo.artifact import Numerics as UsedNumerics
 from zoo.catalogue import open_plugins
+from zoo.chain import combined_digest, tensor_digest
 from zoo.errors import VerifyError
 from zoo.models import Model, build_model, load_artifact, request_model
 from zoo.phases import FrozenPart
@@ -71,6 +72,10 @@ def verify(
     model = load_artifact(plugins, path)
     header = model.header
     assert header is not None
+    if header.state_sha256 and header.state_sha256 != state_digest(model):
+        raise VerifyError(
+            f"the tensors in {path} are not those that training wrote: their hash differs from the header's."
+        )
     difference = largest_difference(model, header)
     untouched = min((proof.frozen_stages for proof in header.freeze), default=0)
     proof = next((proof for proof in header.freeze if proof.frozen_stages == untouched), None)
@@ -102,6 +107,12 @@ def check_logits(model: Model, seed: int) -> Check:
     """The logits of an input that anyone can draw again, float32 on the CPU."""
     logits = _logits(model, seed)
     return Check(seed=seed, logits=[[float(value) for value in row] for row in logits.tolist()])
+
+
+def state_digest(model: Model) -> str:
+    """SHA-256 over the tensors of a model as its artifact holds them."""
+    state = model.hooks.export_state(model.architecture, model.module)
+    return combined_digest({name: tensor_digest(tensor) for name, tensor in state.items()})
 
 
 def largest_difference(model: Model, header: Header) -> float:

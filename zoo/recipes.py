@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-Schedule = Literal["cosine", "one-cycle", "constant"]
+Schedule = Literal["cosine", "one-cycle", "constant", "plateau"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Augment = Literal["none", "light", "standard"]
+Monitor = Literal["accuracy", "loss", "precision", "recall", "f1"]
+Sampling = Literal["shuffle", "balanced"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +22,15 @@ class Phase:
 
     Attributes:
         epochs: Passes over the training images, at least 1.
-        train: What trains: ``"head"``, ``"all"``, ``"last K"`` (the last K stages, the head included), or a stage's
-            name, which trains that stage and all after it.
-        lr: Peak learning rate of the head.
-        schedule: ``"cosine"`` with linear warm-up, ``"one-cycle"`` (Smith and Topin 2017, arXiv:1708.07120), or
-            ``"constant"``.
-        warmup: Share of the phase's steps spent on linear warm-up of ``"cosine"``, 0–1.
+        train: What trains: ``"head"``, ``"all"``, ``"last K"`` (the last K stages, the head included), a stage's
+            name, which trains that stage and all after it, or ``"stepwise"``: the head first, then stage after stage
+            with it (Howard and Ruder 2018, arXiv:1801.06146), which becomes phases of its own once the model is known.
+        lr: Peak learning rate of the head; ``"auto"`` measures one before the phase, see ``zoo lr-find``.
+        schedule: ``"cosine"``, ``"one-cycle"`` (Smith and Topin 2017, arXiv:1708.07120), ``"constant"``, or
+            ``"plateau"``: a tenth of the rate whenever the monitored metric stops getting better.
+        warmup: Share of the phase's steps on which the rate rises linearly, 0–1; ``"auto"`` is 0.05 with ``"cosine"``
+            and 0 with the others. ``"one-cycle"`` has a rise of its own.
+        plateau: Epochs without a better metric after which ``"plateau"`` lowers the rate.
         weight_decay: Decay of weight matrices and kernels; biases and normalisation layers have none.
         layer_decay: Factor on the learning rate from the last stage to the first, by relative depth, above 0 and at
             most 1: a stage at relative depth d, 0 the first and 1 the head, learns at
@@ -35,28 +40,44 @@ class Phase:
             statistics.
         augment: ``"none"``, ``"light"`` (flip, rotation of up to 15°, colour jitter) or ``"standard"`` (random resized
             crop, flip, colour jitter).
-        batch_size: Images a step.
+        batch_size: Images a step, over all processes together.
+        micro_batch: Most images in memory at once on a process; the gradients of a step's parts are added up. None
+            takes the step whole.
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"`` (momentum 0.9, Nesterov).
         label_smoothing: Share of the target spread over all classes, from 0 to below 1.
         clip: Largest gradient norm, above 0; None (``"none"`` in registry.toml) leaves gradients alone.
         class_weights: ``"balanced"`` weighs each class by the inverse of its count.
-        patience: Epochs without a better validation metric after which the phase ends; None runs them all.
+        sampling: ``"balanced"`` shows every class equally often, some images several times an epoch.
+        mixup: The alpha of mixup (Zhang et al. 2018, arXiv:1710.09412), which mixes pairs of what enters the part that
+            trains; 0 for none.
+        cutmix: The alpha of CutMix (Yun et al. 2019, arXiv:1905.04899), which needs a phase that trains everything;
+            0 for none. With mixup too, each step draws one of the two.
+        ema: Decay of a moving average of the weights, which is what is validated and kept; None for none.
+        monitor: The validation metric that decides on the best epoch, early stopping and ``"plateau"``.
+        patience: Epochs without a better monitored metric after which the phase ends; None runs them all.
     """
 
     epochs: Annotated[int, Meta(ge=1)]
     train: Annotated[str, Meta(min_length=1)] = "all"
-    lr: Annotated[float, Meta(gt=0)] = 1e-3
+    lr: Annotated[float, Meta(gt=0)] | Literal["auto"] = 1e-3
     schedule: Schedule = "cosine"
-    warmup: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    warmup: Annotated[float, Meta(ge=0, le=1)] | Literal["auto"] = "auto"
+    plateau: Annotated[int, Meta(ge=1)] | None = None
     weight_decay: Annotated[float, Meta(ge=0)] = 0.01
     layer_decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
     batch_norm: Literal["train", "eval"] = "train"
     augment: Augment = "none"
     batch_size: Annotated[int, Meta(ge=1)] = 32
+    micro_batch: Annotated[int, Meta(ge=1)] | None = None
     optimizer: Optimizer = "adamw"
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     clip: Annotated[float, Meta(gt=0)] | None = 1.0
     class_weights: Literal["none", "balanced"] = "none"
+    sampling: Sampling = "shuffle"
+    mixup: Annotated[float, Meta(ge=0)] = 0.0
+    cutmix: Annotated[float, Meta(ge=0)] = 0.0
+    ema: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    monitor: Monitor = "accuracy"
     patience: Annotated[int, Meta(ge=1)] | None = None
 
 
@@ -71,3 +92,22 @@ class Recipe:
 
     name: str
     phases: tuple[Phase, ...]
+
+
+def without_effect(phase: Phase) -> str:
+    """What in a phase contradicts itself or would do nothing, as a sentence without a full stop; empty for nothing."""
+    if phase.warmup != "auto" and phase.schedule == "one-cycle":
+        return 'warmup has no effect with schedule = "one-cycle", which has a rise of its own'
+    if phase.plateau is not None and phase.schedule != "plateau":
+        return f'plateau has no effect with schedule = "{phase.schedule}"; it belongs to schedule = "plateau"'
+    if phase.micro_batch is not None and phase.micro_batch >= phase.batch_size:
+        return f"micro_batch = {phase.micro_batch} has no effect with batch_size = {phase.batch_size}: make it smaller"
+    if (phase.mixup or phase.cutmix) and phase.micro_batch == 1:
+        return "micro_batch = 1 leaves mixup and cutmix no second image; make it 2 or more"
+    if phase.layer_decay != 1 and phase.train == "head":
+        return 'layer_decay has no effect with train = "head": there is one stage to decay over'
+    if phase.cutmix and phase.train == "head":
+        return 'cutmix has no effect with train = "head": the features that enter the head have no place in the image'
+    if phase.sampling == "balanced" and phase.class_weights == "balanced":
+        return "sampling and class_weights both balance the classes, which counts rare ones twice; give one of them"
+    return ""

@@ -79,7 +79,8 @@ def stages(model: nn.Module) -> list[Stage]:
 def classifier_path(model: nn.Module) -> str | None:
     """Name of the module that maps pooled features to logits; None where several do."""
     path = cast(Any, model).pretrained_cfg.get("classifier")
-    return path if isinstance(path, str) else None
+    single = isinstance(path, str) and isinstance(cast(Any, model).get_classifier(), nn.Module)
+    return path if single else None
 
 
 class _Method(nn.Module):
@@ -190,7 +191,7 @@ def _names_used(kind: type, method: str) -> set[str]:
         function = getattr(kind, left.pop(), None)
         if not isinstance(function, FunctionType):
             continue
-        names = set(_mentioned(function.__code__)) - seen
+        names = set(_mentioned(function.__code__)) - seen - {"forward", "forward_features", "forward_head"}
         seen |= names
         left += names
     return seen

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
 
 from zoo.architecture import Architecture, OptionValue
+from zoo.chain import Chain, Stage
 from zoo.plugins import PluginHooks, Plugins
+from zoo.testing.check import fail_unless
 from zoo.testing.probe import Findings, probe
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from zoo.chain import Chain, Stage
 
 CLASSES = 5
 # Larger images only make convolutions slower.
@@ -28,13 +26,15 @@ class PluginUnderTest:
     Args:
         plugins: Where it is.
         name: Its name.
-        chosen: Names of the architectures that are checked, or None for the choice of :func:`choose`.
+
+    Attributes:
+        checked: Names of the architectures that are checked.
     """
 
     def __init__(self, plugins: Plugins, name: str) -> None:
         self.plugins = plugins
         self.name = name
-        self.probed: tuple[str, ...] = ()
+        self.checked: tuple[str, ...] = ()
 
     @property
     def hooks(self) -> PluginHooks:
@@ -49,7 +49,9 @@ class PluginUnderTest:
     @cached_property
     def findings(self) -> Findings:
         """What it did in a process of its own, where it built the architectures that are checked."""
-        return probe(self.hooks.record.module, self.probed)
+        chosen = [architecture for architecture in self.architectures if architecture.name in self.checked]
+        sizes = [Subject(self, architecture).size() for architecture in chosen]
+        return probe(self.hooks.record.module, [architecture.name for architecture in chosen], sizes)
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,6 @@ class Subject:
         self, count: int = 3, *, in_channels: int = 3, size: tuple[int, int] | None = None, seed: int = 0
     ) -> Tensor:
         """Normalised images ``(count, in_channels, H, W)`` of noise."""
-        import torch
-
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(count, in_channels, *(size or self.size()), generator=generator)
 
@@ -119,8 +119,6 @@ class Subject:
         seed: int = 0,
     ) -> nn.Module:
         """A model with random values, in eval mode."""
-        import torch
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.hooks.build_model(
@@ -132,8 +130,6 @@ class Subject:
 
     def trained(self, *, options: Mapping[str, OptionValue] | None = None, seed: int = 0) -> nn.Module:
         """A model whose tensors are all moved off their initial values, which often hide what a layer does."""
-        import torch
-
         model = self.build(options=options, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -153,8 +149,6 @@ class Subject:
 
     def chain(self, model: nn.Module) -> Chain:
         """The stages as zoo uses them."""
-        from zoo.chain import Chain
-
         return Chain(model, self.stages(model), head_parameters=self.architecture.head_parameters)
 
 
@@ -164,10 +158,6 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
     Raises:
         CheckFailedError: It is no tensor.
     """
-    import torch
-
-    from zoo.testing.check import fail_unless
-
     with torch.inference_mode():
         output = model(images)
     fail_unless(
@@ -181,32 +171,3 @@ def logits(model: nn.Module, images: Tensor) -> Tensor:
 def distance(found: Tensor, expected: Tensor) -> float:
     """How far two tensors are apart, relative to the largest value expected."""
     return float((found.float() - expected.float()).abs().max() / expected.float().abs().max().clamp_min(1e-6))
-
-
-def choose(plugin: PluginUnderTest) -> tuple[str, ...]:
-    """One architecture for each family and set of options: the one with the fewest parameters."""
-    groups: dict[tuple[object, ...], list[Architecture]] = {}
-    for architecture in plugin.architectures:
-        kind = (architecture.family, tuple(option.name for option in architecture.options))
-        groups.setdefault(kind, []).append(architecture)
-    return tuple(
-        min(members[:_COUNTED], key=lambda a: _parameters(Subject(plugin, a)) if len(members) > 1 else 0).name
-        for members in groups.values()
-    )
-
-
-# A plugin for a whole library lists more than anyone would wait for.
-_COUNTED = 40
-
-
-def _parameters(subject: Subject) -> float:
-    """How many parameters an architecture has, counted without their values where it allows that."""
-    import torch
-
-    from zoo.errors import ZooError
-
-    try:
-        with torch.device("meta"):
-            return sum(parameter.numel() for parameter in subject.build().parameters())
-    except ZooError:
-        return float("inf")

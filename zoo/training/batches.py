@@ -1,7 +1,7 @@
 """What the trainer is fed, whether it comes from images, stored features or a tensor in memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -24,6 +24,17 @@ class Batch:
     indices: Tensor
     count: int
     epoch: int = 0
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Rows ``start`` to ``stop`` as a batch."""
+        inputs = self.inputs
+        return replace(
+            self,
+            inputs=tuple(x[start:stop] for x in inputs) if isinstance(inputs, tuple) else inputs[start:stop],
+            targets=self.targets[start:stop],
+            indices=self.indices[start:stop],
+            count=max(0, min(stop, self.count) - start),
+        )
 
 
 class Batches(Protocol):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
+from zoo.recipes import Monitor
+from zoo.training.schedule import goodness
 
 
 class BestState:
@@ -16,29 +18,29 @@ class BestState:
     Args:
         module: Its buffers are kept.
         optimizer: Its parameters are kept.
+        monitor: The validation metric that decides, then the loss.
+
+    Attributes:
+        row: The best epoch's row of the history; empty before one was good.
     """
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, *, monitor: Monitor = "accuracy") -> None:
         self._module = module
         self._parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+        self._monitor = monitor
         self._saved: list[Tensor] = []
-        self._rank = (0.0, float("-inf"))
         self.row: dict[str, Any] = {}
 
     def offer(self, row: Mapping[str, Any]) -> None:
         """Keep the present state if it is the best so far.
 
         Args:
-            row: Its ``val_accuracy``, then its ``val_loss``, decide; one that is not finite never wins. Where they are
-                None the latest state is the best.
+            row: One whose monitored metric or ``val_loss`` is not finite never wins. Where they are None the latest
+                state is the best.
         """
-        accuracy, loss = row["val_accuracy"], row["val_loss"]
-        if accuracy is None:
+        if row["val_loss"] is None:
             self.row = dict(row)
-            return
-        rank = (accuracy, -loss)
-        if isfinite(loss) and rank > self._rank:
-            self._rank = rank
+        elif isfinite(goodness(row, self._monitor)) and (not self.row or self._rank(row) > self._rank(self.row)):
             self.row = dict(row)
             self._saved = [tensor.detach().to("cpu", copy=True) for tensor in self._tensors()]
 
@@ -54,6 +56,18 @@ class BestState:
             with torch.inference_mode():
                 for tensor, saved in zip(self._tensors(), self._saved, strict=True):
                     tensor.copy_(saved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The kept tensors for a checkpoint; the row is apart."""
+        return {f"{i:05d}": tensor for i, tensor in enumerate(self._saved)}
+
+    def load(self, row: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Take back what a checkpoint holds."""
+        self.row = dict(row)
+        self._saved = [tensors[name] for name in sorted(tensors)]
+
+    def _rank(self, row: Mapping[str, Any]) -> tuple[float, float]:
+        return goodness(row, self._monitor), -row["val_loss"]
 
     def _tensors(self) -> list[Tensor]:
         # Buffers are looked up each time, since a module may replace its own.

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
-from zoo.errors import UsageError
+from zoo.errors import TrainingError, UsageError
 from zoo.recipes import Phase
 from zoo.training.batches import Batch
 
@@ -94,7 +95,26 @@ class Engine:
             torch.mps.manual_seed(seed)
 
     def all_sum(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, the same on each. With one process, the tensor."""
+        """The sum of a tensor over all processes, the same on each; it may be written to. With one, the tensor."""
+        return self._reduced(tensor, torch.distributed.ReduceOp.SUM) if self.world_size > 1 else tensor
+
+    def largest(self, *numbers: int) -> Any:
+        """The largest of each number over all processes: how they take one decision together.
+
+        Returns:
+            One number, or a tuple where several are given.
+        """
+        if self.world_size > 1:
+            # On the CPU, where no process waits for its GPU.
+            tensor = self._reduced(torch.tensor(numbers), torch.distributed.ReduceOp.MAX)
+            numbers = tuple(int(number) for number in tensor)
+        return numbers if len(numbers) > 1 else numbers[0]
+
+    def _reduced(self, tensor: Tensor, operation: Any) -> Tensor:
+        try:
+            torch.distributed.all_reduce(tensor, operation)
+        except RuntimeError as error:
+            raise TrainingError(f"another process of this run was lost: {_first_line(error)}") from error
         return tensor
 
     @contextmanager
@@ -178,11 +198,23 @@ def make_optimizer(groups: list[dict[str, Any]], phase: Phase) -> torch.optim.Op
     fused = all(parameter.device.type in {"cpu", "cuda"} for parameter in parameters)
     match phase.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=phase.lr, fused=fused)
+            return torch.optim.AdamW(groups, fused=fused)
         case "adam":
-            return torch.optim.Adam(groups, lr=phase.lr, fused=fused)
+            return torch.optim.Adam(groups, fused=fused)
         case "sgd":
-            return torch.optim.SGD(groups, lr=phase.lr, momentum=0.9, nesterov=True, fused=fused)
+            sgd = torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=fused)
+            for parameter in parameters:
+                # Torch makes it at the first step, and leaves it without values if that step is skipped.
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return sgd
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that the memory of the device is used up; then what is cached of it is given back."""
+    found = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if found and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return found
 
 
 def mix(*numbers: int) -> int:
