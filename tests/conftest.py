@@ -13,6 +13,10 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared"
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "ZOO_MIRROR", "ZOO_LOCKED"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("ZOO_REGISTRY", raising=False)
 
 

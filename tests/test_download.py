@@ -19,10 +19,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from zoo.architecture import Architecture, Weights
-from zoo.download import Record, fetch, incoming_path, stored_path
-from zoo.errors import DownloadError, StorageError, WeightsError
+from zoo.cache_records import Record
+from zoo.download import fetch, incoming_path, stored_path
+from zoo.errors import DownloadError, OptionError, StorageError, WeightsError
 from zoo.files import cache_folder
 from zoo.progress import Advance
+from zoo.safetensors_check import check_safetensors
 from zoo.transfer import Network
 from zoo.weights import resolve_weights
 
@@ -144,7 +146,8 @@ def holds_state(path: Path) -> bool:
 def failure(weights: Weights, *, network: Network = NETWORK, offline: bool = False) -> str:
     with pytest.raises(DownloadError) as caught:
         fetch(ARCHITECTURE, weights, network=network, offline=offline)
-    assert not files() - {str(incoming_path(ARCHITECTURE, weights).relative_to(cache_folder()))}
+    left = files() - {str(incoming_path(ARCHITECTURE, weights).relative_to(cache_folder()))}
+    assert all(name.startswith("weights/partial/") and name.endswith(".part") for name in left)
     return str(caught.value)
 
 
@@ -166,11 +169,13 @@ def test_a_pth_is_kept_as_safetensors_with_its_hash(server: Server) -> None:
     assert len(files()) == 2
 
 
-def test_safetensors_are_kept_as_published(server: Server) -> None:
-    content = save(STATE)
+def test_safetensors_keep_their_tensors_and_texts(server: Server) -> None:
+    content = save(STATE, metadata={"format": "pt", "zoo-like": "text"})
     server.answers = [send(content, length=None)]
     fetched = fetch(ARCHITECTURE, server.weights("model.safetensors", content), network=NETWORK)
-    assert fetched.path.read_bytes() == content
+    assert holds_state(fetched.path)
+    assert check_safetensors(fetched.path).metadata == {"format": "pt", "zoo-like": "text"}
+    assert (fetched.sha256, fetched.size_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
 
 
 def test_the_second_use_needs_no_network(server: Server) -> None:

@@ -293,7 +293,7 @@ PHASES = st.builds(
     weight_decay=_numbers(0, 1e6),
     layer_decay=_numbers(0, 1, exclude_min=True),
     batch_norm=st.sampled_from(["train", "eval"]),
-    augment=st.sampled_from(["none", "light", "standard"]),
+    augment=st.sampled_from(["none", "light", "standard", "strong"]),
     batch_size=st.integers(1, 10**6),
     optimizer=st.sampled_from(["adamw", "adam", "sgd"]),
     label_smoothing=_numbers(0, 1, exclude_max=True),

@@ -53,7 +53,7 @@ class Weights:
         tag: Its name below the architecture, for example ``"imagenet1k_v2"``.
         url: Where it is published; None when only local files exist.
         sha256_prefix: Leading hex digits of the file's SHA-256, as published; empty when none was published.
-        num_classes: Outputs of its head.
+        num_classes: Outputs of its head; 0 when it was published without one.
         in_channels: Channels of its input.
         class_names: Name of a list known to :func:`zoo.class_names.class_names`, for example ``"imagenet1k"``; empty
             when unknown.

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -130,12 +130,15 @@ class Numerics(msgspec.Struct, frozen=True, kw_only=True):
         channels_last: Whether images lay in memory with channels last.
         batch_size: Images a batch.
         threads: CPU threads.
+        feature_stages: Leading stages that ran once over each image, in the numerics of the pass that gives features;
+            0 where the whole model ran.
     """
 
     precision: str = "float32"
     channels_last: bool = False
     batch_size: _AtLeastOne = 32
     threads: _AtLeastOne = 1
+    feature_stages: _Count = 0
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +162,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         options: Every option of the architecture with its value.
         plugin: What built it.
         classes: Names of the outputs, in order. Data: any text, to be escaped where it is shown.
+        task: ``"single-label"``, of whose outputs the largest decides, or ``"multi-label"``, where each decides.
+        thresholds: For ``"multi-label"`` the probability of each label from which on it is given, chosen on
+            validation images; empty for one half everywhere.
         in_channels: Channels of the input: 1, 3 or 4.
         preprocessing: How an image becomes its input.
         parent: What training started from.
@@ -177,6 +183,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, OptionValue] = {}
     plugin: Plugin
     classes: list[str]
+    task: Literal["single-label", "multi-label"] = "single-label"
+    thresholds: list[Annotated[float, msgspec.Meta(ge=0, le=1)]] = []
     in_channels: Annotated[int, msgspec.Meta(ge=1, le=4)] = 3
     preprocessing: Preprocessing
     parent: Parent = Parent()
@@ -193,6 +201,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         """Check what types cannot say."""
         if not self.classes:
             raise ValueError("classes is empty")
+        if len(self.thresholds) not in (0, len(self.classes)):
+            raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.classes)} classes")
         wrong = _preprocessing_flaw(self.preprocessing, self.in_channels)
         if wrong:
             raise ValueError(f"preprocessing.{wrong}")

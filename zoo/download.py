@@ -1,81 +1,74 @@
 """Published weights: fetched once, checked, and kept in zoo's cache as safetensors.
 
 The cache needs no locks: every file is written under a private name and renamed, and equal content gives equal files,
-so of two processes the last one wins and nothing is lost.
+so of two processes the last one wins and nothing is lost. Where locks work, they save bandwidth: processes that want
+one file fetch it once, and what a broken download left is taken up by the next, as far as a published hash proves it.
 """
 
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import msgspec
+from typing import IO
 
 from zoo.architecture import Architecture, Weights
+from zoo.cache_records import Record, intact
 from zoo.errors import DownloadError, WeightsError
-from zoo.files import atomic_writer, cache_folder, storage_error, write_atomically
+from zoo.files import cache_folder, storage_error
+from zoo.hub import found_elsewhere
 from zoo.progress import Progress, Silent
-from zoo.safetensors_check import check_safetensors, open_regular, sha256_of
+from zoo.safetensors_check import sha256_of
 from zoo.transfer import Network, download
+from zoo.turns import turn
 
-_CHUNK_BYTES = 1 << 20
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What the cache remembers about a file, in a small JSON file beside it.
-
-    Attributes:
-        url: Where it was published.
-        sha256: Of the published file.
-        size_bytes: Of the published file.
-        stored_sha256: Of the safetensors file in the cache.
-        stored_size_bytes: Of the safetensors file in the cache.
-    """
-
-    url: str
-    sha256: str
-    size_bytes: int
-    stored_sha256: str
-    stored_size_bytes: int
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A published file in the cache, just verified.
+    """A published file in the cache.
 
     Attributes:
         path: The safetensors file.
         sha256: Of the file as it was published, 64 hex digits.
+        size_bytes: Of the file as it was published.
+        finite: Whether all of its values were found to be finite.
     """
 
     path: Path
     sha256: str
+    size_bytes: int
+    finite: bool
 
 
 def fetch(
     architecture: Architecture,
     weights: Weights,
     *,
+    sha256: str = "",
     offline: bool = False,
     progress: Progress = Silent(),
     network: Network = Network(),
 ) -> Fetched:
-    """Get published weights: from the cache, from a file put there by hand, or from where they are published.
+    """Get published weights: from the cache, from a file that is here already, or from where they are published.
+
+    Files that are here already are one put there by hand, and those of Hugging Face's and torch's own caches.
 
     Args:
         architecture: Whose weights they are.
         weights: Where they are published, and the leading digits of their hash.
+        sha256: Their whole hash, where a lock states it.
         offline: Do not use the network.
         progress: Where the download is shown.
         network: How patient to be.
 
     Returns:
-        A safetensors file in the cache whose content was verified against its record.
+        A safetensors file in the cache that is what was stored there, see :mod:`zoo.cache_records`.
 
     Raises:
         DownloadError: They cannot be had, or what arrived is not what was published; the message names the URL and
@@ -91,6 +84,8 @@ def fetch(
     if prefix and not _PREFIX.fullmatch(prefix):
         raise DownloadError(f"the published hash of {what}, {weights.sha256_prefix!a}, is not 8 to 64 hex digits.")
     stored = stored_path(architecture, weights)
+    if sha256:
+        weights, prefix = replace(weights, sha256_prefix=sha256), sha256
     if found := _cached(stored, prefix, progress):
         return found
     by_hand = incoming_path(architecture, weights)
@@ -98,21 +93,31 @@ def fetch(
         digest = sha256_of(by_hand)
         if digest.startswith(prefix):
             return _store(by_hand, digest, stored, weights)
-        progress.warn(f"{by_hand} has SHA-256 {digest[:16]}… where {prefix}… is published; it is left out.")
+        progress.warn(f"{by_hand} has SHA-256 {digest[:16]}… where {prefix[:16]}… is published; it is left out.")
+    if found := _from_elsewhere(weights, prefix, stored, progress):
+        return found
     advice = f"With the file of {url} put at {by_hand}, no network is needed."
     if offline:
         raise DownloadError(f"{what} is not in the cache, and zoo is offline. {advice}")
-    with _temporary(stored.parent) as temporary:
-        try:
-            digest = download(url, temporary, what, progress, network)
-        except DownloadError as error:
-            raise DownloadError(f"{error} {advice}") from error
-        if not digest.startswith(prefix):
-            raise DownloadError(
-                f"{url} gave a file with SHA-256 {digest[:16]}… where {prefix}… is published. It was not kept: it was "
-                f"changed where it lies or on its way. {advice}"
-            )
-        return _store(temporary, digest, stored, weights)
+    parts = _Parts(stored)
+    with turn(
+        parts.lock,
+        patience_s=2 * network.timeout_s,
+        sign_of_life=parts.sizes,
+        waiting=lambda: progress.note(f"{what}: another process is fetching it; waiting for that."),
+    ) as alone:
+        if found := _cached(stored, prefix, progress):
+            return found
+        with parts.new(continued=alone and bool(prefix)) as part:
+            try:
+                digest = download(url, part, what, progress, network, sha256=prefix)
+            except DownloadError as error:
+                raise DownloadError(f"{error} {advice}") from error
+            try:
+                return _store(part, digest, stored, weights)
+            except WeightsError:
+                part.unlink()  # it is whole, and no use
+                raise
 
 
 def stored_path(architecture: Architecture, weights: Weights) -> Path:
@@ -142,28 +147,32 @@ def _safe(name: str) -> str:
 
 
 def _cached(stored: Path, prefix: str, progress: Progress) -> Fetched | None:
-    """The cached file, if it is whole. Its whole content is hashed at every use."""
-    if not stored.is_file():
+    """The cached file, if it is what was stored there and what is published."""
+    record = intact(stored, progress)
+    if record is None:
         return None
-    try:
-        record = msgspec.json.decode(_record_path(stored).read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError):
+    if not record.sha256.startswith(prefix):
+        progress.warn(f"{stored} was made from a file with SHA-256 {record.sha256[:16]}…, not {prefix[:16]}….")
         return None
-    whole = (
-        stored.stat().st_size == record.stored_size_bytes
-        and record.sha256.startswith(prefix)
-        and sha256_of(stored) == record.stored_sha256
-    )
-    if whole:
-        return Fetched(stored, record.sha256)
-    progress.warn(f"{stored} is not what was stored there; it will be replaced.")
+    return _fetched(stored, record)
+
+
+def _from_elsewhere(weights: Weights, prefix: str, stored: Path, progress: Progress) -> Fetched | None:
+    """The file from another tool's cache, where it has it whole."""
+    for found in found_elsewhere(weights.url or "", is_hashed=bool(prefix)):
+        digest = sha256_of(found.path)
+        if digest.startswith(prefix or found.sha256):
+            progress.note(f"{weights.tag}: from {found.path}")
+            return _store(found.path, digest, stored, weights)
+        progress.warn(f"{found.path} has SHA-256 {digest[:16]}…, not {(prefix or found.sha256)[:16]}…; it is left out.")
     return None
 
 
 def _store(source: Path, digest: str, stored: Path, weights: Weights) -> Fetched:
     """Turn a published file whose hash is known into the cache's safetensors file and its record."""
-    # Imported here because it needs torch, which nobody should wait for before a download.
-    from zoo.state_files import is_pickled, read_pickled, write_safetensors
+    # Imported here because they need torch, which nobody should wait for before a download.
+    from zoo.cache_entries import keep
+    from zoo.state_files import StateFile, is_pickled, read_pickled, read_safetensors
 
     pickled = is_pickled(source)
     if pickled and not weights.sha256_prefix:
@@ -172,49 +181,74 @@ def _store(source: Path, digest: str, stored: Path, weights: Weights) -> Fetched
             f"used. Convert it to safetensors and give that: --weights FILE."
         )
     try:
-        if pickled:
-            stored_digest = write_safetensors(stored, read_pickled(source))
-        else:
-            check_safetensors(source)
-            stored_digest = _copy(source, stored)
+        content = StateFile(read_pickled(source), {}, digest) if pickled else read_safetensors(source)
+        if content.sha256 != digest:
+            raise WeightsError("it changed while it was read")
+        record = keep(stored, content, url=weights.url or "", size_bytes=source.stat().st_size)
     except WeightsError as error:
         reason = str(error).replace(str(source), "it")
         raise DownloadError(f"the file of {weights.url} is not usable as weights: {reason}") from error
-    record = Record(
-        url=weights.url or "",
-        sha256=digest,
-        size_bytes=source.stat().st_size,
-        stored_sha256=stored_digest,
-        stored_size_bytes=stored.stat().st_size,
-    )
-    write_atomically(_record_path(stored), msgspec.json.format(msgspec.json.encode(record)))
-    return Fetched(stored, digest)
+    return _fetched(stored, record)
 
 
-def _copy(source: Path, target: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(source) as file, atomic_writer(target) as copy:
-        while chunk := file.read(_CHUNK_BYTES):
-            copy.write(chunk)
-            digest.update(chunk)
-    return digest.hexdigest()
+def _fetched(stored: Path, record: Record) -> Fetched:
+    return Fetched(stored, record.sha256, record.size_bytes, record.finite)
 
 
-def _record_path(stored: Path) -> Path:
-    return stored.with_name(f"{stored.name}.json")
+class _Parts:
+    """Downloads under way, and what broken ones left: files that only the process that made them writes to."""
 
+    def __init__(self, stored: Path) -> None:
+        self._folder = stored.parent / "partial"
+        self._stem = stored.name.removesuffix(".safetensors")
+        self.lock = self._folder / f"{self._stem}.lock"
 
-@contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """A private file in a folder, removed in the end."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".download.", suffix=".tmp", dir=folder)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    os.close(descriptor)
-    try:
-        yield Path(name)
-    finally:
-        with suppress(OSError):
-            os.unlink(name)
+    def sizes(self) -> int:
+        """Bytes of all parts together, which grow while any process fetches the file."""
+        total = 0
+        for part in self._left():
+            with suppress(OSError):
+                total += part.stat().st_size
+        return total
+
+    @contextmanager
+    def new(self, *, continued: bool) -> Iterator[Path]:
+        """A file to download to, removed in the end, or kept for the next process if the block raises.
+
+        Args:
+            continued: Begin with what broken downloads left, and leave what this one has if it breaks too. Only for a
+                process that is alone, and where a hash proves that the parts belong together.
+        """
+        part: Path | None = None
+        keep = False
+        try:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                descriptor, name = tempfile.mkstemp(prefix=f"{self._stem}.", suffix=".part", dir=self._folder)
+                part = Path(name)
+                with os.fdopen(descriptor, "wb") as file:
+                    if continued:
+                        self._take_over(part, file)
+            except OSError as error:
+                raise storage_error(self._folder, error) from error
+            try:
+                yield part
+            except (DownloadError, KeyboardInterrupt, SystemExit):
+                keep = continued and part.is_file() and part.stat().st_size > 0
+                raise
+        finally:
+            if part is not None and not keep:
+                with suppress(OSError):
+                    part.unlink()
+
+    def _take_over(self, part: Path, file: IO[bytes]) -> None:
+        """Copy the longest part that was left, and remove all of them."""
+        left = sorted((path for path in self._left() if path != part), key=lambda path: path.stat().st_size)
+        if left:
+            with left[-1].open("rb") as longest:
+                shutil.copyfileobj(longest, file, 1 << 20)
+        for path in left:
+            path.unlink(missing_ok=True)
+
+    def _left(self) -> list[Path]:
+        return [path for path in self._folder.glob("*.part") if path.name.startswith(f"{self._stem}.")]

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from zoo.catalogue import open_plugins
 from zoo.errors import DataError, OptionError, WeightsError
-from zoo.labelled import LabelledImages, class_positions, load_images
-from zoo.metrics import classification_report
+from zoo.feed import split_logits
+from zoo.frozen import FeatureCache
+from zoo.labelled import LabelledImages, check_task, class_positions, load_images
 from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
 from zoo.phases import Front
 from zoo.plugins import Plugins
 from zoo.prediction import engine_for, is_file_name
 from zoo.progress import Progress, Silent
 from zoo.training.engine import Engine
-from zoo.training.trainer import predict_logits
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class Evaluation:
     """What a model gets right.
 
     Attributes:
-        report: As :func:`zoo.metrics.classification_report` gives it.
+        report: As :func:`zoo.metrics.classification_report` or, for a multi-label model,
+            :func:`zoo.label_metrics.label_report` gives it.
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
         precision: What was computed in.
         notes: What to know about the figures.
@@ -52,9 +51,11 @@ def evaluate(
     device: str = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     batch_size: int | None = None,
+    cache: bool = True,
     workers: int | None = None,
     offline: bool = False,
     allow_pth: bool = False,
+    locked: bool = False,
     registry: str | Path | None = None,
     progress: Progress = Silent(),
 ) -> Evaluation:
@@ -73,9 +74,12 @@ def evaluate(
         device: Where to compute.
         precision: ``"auto"`` uses the one that the artifact's figures were taken in; float32 for an architecture.
         batch_size: Images a batch.
+        cache: Whether an artifact whose figures were taken on features finds and keeps them in the user's cache; False
+            runs the whole model.
         workers: Threads that read images.
         offline: Never download.
         allow_pth: Read local ``.pth`` weights.
+        locked: Refuse weights whose full hash ``registry.lock`` does not have.
         registry: A registry.toml that goes before all others.
         progress: Where to say what is happening.
 
@@ -109,27 +113,44 @@ def evaluate(
     )
     notes: list[str] = []
     if model is None:
-        model = _build_for(plugins, request, images, offline=offline, allow_pth=allow_pth, progress=progress)
+        model = _build_for(
+            plugins, request, images, offline=offline, allow_pth=allow_pth, locked=locked, progress=progress
+        )
         if not model.classes:
             notes.append(
                 f"the weights do not name their classes: the folders' order was used ({', '.join(images.classes[:5])}"
                 f"{', …' * (len(images.classes) > 5)})"
             )
+    check_task(images.task, model.task)
     chosen, images = _choose_split(model, images, split, notes)
     for note in notes:
         progress.warn(note)
     engine = engine_for(model, device=device, precision=precision, batch_size=batch_size)
-    report = _measure(model, images.prepared_for(model.preprocessing), chosen, engine, progress)
+    prepared = images.prepared_for(model.preprocessing)
+    report = _measure(model, prepared, chosen, engine=engine, cache=cache, progress=progress)
     return Evaluation(report, chosen, engine.numerics.precision, tuple(notes))
 
 
 def _build_for(
-    plugins: Plugins, request: Request, images: LabelledImages, *, offline: bool, allow_pth: bool, progress: Progress
+    plugins: Plugins,
+    request: Request,
+    images: LabelledImages,
+    *,
+    offline: bool,
+    allow_pth: bool,
+    locked: bool,
+    progress: Progress,
 ) -> Model:
     if request.weights is None:
         raise OptionError(f"{request.architecture.name} without weights has nothing to measure; give --weights.")
     model = build_model(
-        plugins, request, offline=offline, allow_pth=allow_pth, progress=progress, fallback=images.classes
+        plugins,
+        request,
+        offline=offline,
+        allow_pth=allow_pth,
+        locked=locked,
+        progress=progress,
+        fallback=images.classes,
     )
     if replaced := [*model.loaded.dropped, *model.loaded.initialised]:
         raise WeightsError(
@@ -174,10 +195,19 @@ def _was_trained_on(model: Model, images: LabelledImages) -> bool:
     return images.split_with(data.split_seed).fingerprint == data.fingerprint
 
 
-def _measure(model: Model, images: LabelledImages, split: str, engine: Engine, progress: Progress) -> dict[str, Any]:
+def _measure(
+    model: Model, images: LabelledImages, split: str, *, engine: Engine, cache: bool, progress: Progress
+) -> dict[str, Any]:
     names = model.classes or images.classes
-    positions = torch.tensor(class_positions(images.classes, names))
-    batches = images.batches(split, batch_size=engine.numerics.batch_size)
-    front = Front(model.preprocessing, engine=engine)
-    logits, targets = predict_logits(model.module, batches, engine=engine, front=front, label=f"measuring {split}", progress=progress)
-    return classification_report(logits, positions[targets], names)
+    positions = class_positions(images.classes, names)
+    logits, targets = split_logits(
+        model.chain(),
+        images,
+        split,
+        engine=engine,
+        front=Front(model.preprocessing, engine=engine),
+        feature_stages=model.header.numerics.feature_stages if model.header is not None else 0,
+        cache=FeatureCache(model.identity, model.preprocessing, images.digests) if cache else None,
+        progress=progress,
+    )
+    return model.task.report(logits, model.task.aligned(targets, positions, len(names)), names)

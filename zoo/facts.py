@@ -223,8 +223,8 @@ def _check_option(option: Option) -> None:
 def _check_weights(weights: Weights) -> None:
     if not is_name(weights.tag):
         raise FactsError(f"weight tag {shown(weights.tag)} is not a name of letters, digits, '_', '-' and '.'")
-    if weights.num_classes < 1 or weights.in_channels < 1:
-        raise FactsError(f"weights {weights.tag}: num_classes and in_channels are at least 1")
+    if weights.num_classes < 0 or weights.in_channels < 1:
+        raise FactsError(f"weights {weights.tag}: num_classes is at least 0 and in_channels at least 1")
     if not re.fullmatch(r"([0-9a-f]{8,64})?", weights.sha256_prefix):
         raise FactsError(f"weights {weights.tag}: sha256_prefix is 8 to 64 lower-case hex digits, or empty")
     if not all(map(math.isfinite, weights.metrics.values())):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +14,10 @@ from typing import Any, Literal, overload
 
 from zoo.artifact import Header, TrainingData, UsedRecipe, write_artifact
 from zoo.catalogue import open_plugins
-from zoo.errors import OptionError, ZooError
+from zoo.errors import OptionError, UsageError, ZooError
+from zoo.feed import split_logits
+from zoo.frozen import FeatureCache
 from zoo.labelled import LabelledImages, load_images
-from zoo.metrics import classification_report
 from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
 from zoo.own_data import as_folder
 from zoo.phases import Front, Outcome, restored_layout, run_phases
@@ -33,32 +36,40 @@ from zoo.proof import (
 from zoo.recipes import Augment, Phase, Recipe
 from zoo.registry import Registry, phase_data, validate_phase
 from zoo.report import render
+from zoo.resuming import OWN_DATA, StoredRun, entry_point, open_checkpoints, stoppable, versions
 from zoo.runs import ARTIFACT, REPORT, Run, RunFolder, exists_error, free_folder
+from zoo.task import Task
 from zoo.training.callbacks import Callback, TrainerState
+from zoo.training.checkpoint import Cadence
 from zoo.training.engine import Engine, choose_device, choose_numerics
 from zoo.training.losses import Criterion
-from zoo.training.trainer import predict_logits
 
 
 @overload
-def finetune(data: str | Path | Mapping[str, Any], *, dry_run: Literal[True], **settings: Any) -> Plan: ...
+def finetune(
+    data: str | Path | Mapping[str, Any] | None = None, *, dry_run: Literal[True], **settings: Any
+) -> Plan: ...
 
 
 @overload
-def finetune(data: str | Path | Mapping[str, Any], *, dry_run: Literal[False] = False, **settings: Any) -> Run: ...
+def finetune(
+    data: str | Path | Mapping[str, Any] | None = None, *, dry_run: Literal[False] = False, **settings: Any
+) -> Run: ...
 
 
 # The two forms above name no setting, so that the list of them stands once, below.
 def finetune(  # type: ignore[misc]
-    data: str | Path | Mapping[str, Any],
+    data: str | Path | Mapping[str, Any] | None = None,
     *,
-    model: str,
+    model: str | None = None,
     weights: str | Path | None = "default",
     recipe: str | Recipe | Sequence[Phase] | None = None,
     epochs: int | Sequence[int] | None = None,
     lr: float | Sequence[float] | None = None,
     batch_size: int | None = None,
     augment: Augment | None = None,
+    views: int | None = None,
+    cache: bool = True,
     options: Mapping[str, object] | None = None,
     image_size: int | None = None,
     in_channels: int = 3,
@@ -70,20 +81,24 @@ def finetune(  # type: ignore[misc]
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     workers: int | None = None,
     output: str | Path | None = None,
+    resume: str | Path | None = None,
+    checkpoint_every: str = "60s",
     offline: bool = False,
     allow_pth: bool = False,
+    locked: bool = False,
     registry: str | Path | None = None,
     criterion: Criterion | None = None,
     callbacks: Sequence[Callback] = (),
     dry_run: bool = False,
     progress: Progress = Silent(),
+    _stored: StoredRun | None = None,
 ) -> Run | Plan:
     """Train a classifier on images, prove it, and write it as one artifact.
 
     Args:
         data: A folder with ``train/ val/ test/``, a folder with one folder per class, a CSV manifest
-            ``path,label[,split]``, or data sets of one's own by split: ``{"train": dataset, "val": dataset}``, each
-            with ``classes`` and items ``(image, label)`` where the image is a Pillow image or a uint8 tensor
+            ``path,label[,split]`` (or ``path,labels`` for any number of labels an image), or data sets of one's own by
+            split: ``{"train": dataset, "val": dataset}``, each with ``classes`` and items ``(image, label)`` where the image is a Pillow image or a uint8 tensor
             ``(C, H, W)``.
         model: Architecture, preset or alias, for example ``"resnet50"``.
         weights: A published tag, ``"default"``, a path to weights or to an earlier artifact, or None (also
@@ -93,7 +108,11 @@ def finetune(  # type: ignore[misc]
         epochs: Epochs of the recipe's phases, one number a phase.
         lr: Learning rates of the recipe's phases, one a phase.
         batch_size: Images a step, in every phase.
-        augment: ``"none"``, ``"light"`` or ``"standard"``, in every phase.
+        augment: ``"none"``, ``"light"``, ``"standard"`` or ``"strong"``, in every phase.
+        views: Versions of each image that ``augment`` makes for good, in every phase, so that a frozen part runs once
+            on each.
+        cache: Whether features of frozen parts are found and kept in the user's cache; False runs the frozen part in
+            every epoch.
         options: Options of the architecture by name.
         image_size: Height and width of the input in pixels.
         in_channels: 1 (grey), 3 (colour) or 4 (colour with alpha).
@@ -105,8 +124,12 @@ def finetune(  # type: ignore[misc]
         precision: ``"auto"`` chooses by rule from the model and the hardware.
         workers: Threads that read images; None means one a core.
         output: The run folder, which must not exist. Default: ``runs/<data>-<architecture>-<n>``.
+        resume: The folder of a run that was stopped or killed, to go on with. Its ``config.toml`` says everything else,
+            so nothing but ``criterion``, ``callbacks``, ``progress`` and data sets of one's own goes with it.
+        checkpoint_every: How often the run's state is saved: a number of steps (``"500"``) or a time (``"90s"``).
         offline: Never download.
         allow_pth: Read local ``.pth`` weights, with pickle's code execution switched off.
+        locked: Refuse weights whose full hash ``registry.lock`` does not have.
         registry: A registry.toml that goes before all others.
         criterion: Maps logits and targets to losses, in place of cross-entropy.
         callbacks: Told where training stands.
@@ -118,23 +141,42 @@ def finetune(  # type: ignore[misc]
 
     Raises:
         UsageError: The request contradicts itself or names what does not exist. Nothing was written.
-        DataError: The images cannot be used. Nothing was written.
+        DataError: The images cannot be used, or are not those of the run to resume. Nothing was written.
         WeightsError: The weights cannot be had or do not fit. Nothing was written.
         TrainingError: Training failed, or something frozen changed. No artifact was written.
     """
+    if resume is not None:
+        _refuse_settings(locals())
+        stored = StoredRun.read(Path(resume))
+        if (finished := stored.finished()) is not None:
+            progress.warn(f"{stored.folder} is finished: there is nothing to resume.")
+            return finished
+        stored.check_criterion(criterion)
+        resumed: Run = finetune(
+            stored.data(data),
+            **stored.settings(),
+            criterion=criterion,
+            callbacks=callbacks,
+            progress=progress,
+            _stored=stored,
+        )
+        return resumed
+    if data is None or model is None:
+        raise UsageError("finetune needs data and a model, or a run to resume.")
     started = monotonic()
+    Cadence.parse(checkpoint_every)
     # Facts only, so that a wrong request costs nothing.
     plugins = open_plugins(registry)
     request = request_model(
         plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
     )
     chosen = choose_recipe(
-        plugins.registry, request, recipe, epochs=epochs, lr=lr, batch_size=batch_size, augment=augment
+        plugins.registry, request, recipe, epochs=epochs, lr=lr, batch_size=batch_size, augment=augment, views=views
     )
     torch_device = choose_device(device)
     split_seed = seed if split_seed is None else split_seed
-    with as_folder(data) as source:
-        folder = _choose_folder(output, source, request)
+    with as_folder(data) as source, ExitStack() as stack:
+        folder = _choose_folder(output, source, request) if _stored is None else _stored.folder
 
         # 1 and 2: find the images, decode every one of them, split them, check the splits.
         images = load_images(
@@ -148,76 +190,123 @@ def finetune(  # type: ignore[misc]
             progress=progress,
         )
 
+        chosen = images.task.suited(chosen)
+
         # 3: the model, with a head for these classes.
         built = build_model(
-            plugins, request, classes=images.classes, seed=seed, offline=offline, allow_pth=allow_pth, progress=progress
+            plugins,
+            request,
+            classes=images.classes,
+            seed=seed,
+            offline=offline,
+            allow_pth=allow_pth,
+            locked=locked,
+            progress=progress,
         )
+        if _stored is not None:
+            _stored.check_data(images.fingerprint)
         images = images.prepared_for(built.preprocessing)
         check_fit(built, chosen)
-        engine = Engine(torch_device, choose_numerics(built.module, torch_device, precision=precision))
+        numerics = _stored.numerics if _stored else choose_numerics(built.module, torch_device, precision=precision)
+        engine = Engine(torch_device, numerics)
         say_what_was_loaded(built, chosen, engine, progress)
         if dry_run:
             return estimate(built, images, chosen, engine=engine, folder=folder)
 
-        run_folder = RunFolder(folder)
-        try:
-            # 4 and 5: train phase by phase, keep the best, write everything down as it comes.
-            config = {
-                "data": str(source) if isinstance(data, str | Path) else "data sets of the caller",
-                "model": model,
-                "weights": request.weights or "none",
-                "in_channels": in_channels,
-                "image_size": built.preprocessing.input_size[1],
-                "on_bad_image": on_bad_image,
-                "seed": seed,
-                "split_seed": split_seed,
-                "group_by": group_by,
-                "device": str(torch_device),
-                "workers": workers,
-                "registry": str(registry) if registry is not None else None,
-                "options": dict(built.options),
-            }
+        run_folder = RunFolder(folder, resume=_stored is not None)
+        stack.callback(run_folder.close)
+        stop = stack.enter_context(stoppable(folder, progress))
+
+        # 4 and 5: train phase by phase, keep the best, write everything down as it comes.
+        config = {
+            "data": str(source) if isinstance(data, str | Path) else OWN_DATA,
+            "working_folder": str(Path.cwd()),
+            "fingerprint": images.fingerprint,
+            "model": model,
+            "weights": request.weights or "none",
+            "in_channels": in_channels,
+            "image_size": built.preprocessing.input_size[1],
+            "on_bad_image": on_bad_image,
+            "seed": seed,
+            "split_seed": split_seed,
+            "group_by": group_by,
+            "device": str(torch_device),
+            "workers": workers,
+            "cache": cache,
+            "registry": str(registry) if registry is not None else None,
+            "checkpoint_every": checkpoint_every,
+            "offline": offline,
+            "allow_pth": allow_pth,
+            "locked": locked,
+            "own_criterion": criterion is not None,
+            "options": dict(built.options),
+            "versions": versions(),
+        }
+        checkpoints = open_checkpoints(folder, every=checkpoint_every, progress=progress)
+        if _stored is None:
             run_folder.write_config(_config(config, chosen, engine))
-            outcome = run_phases(
-                built.chain(),
-                images,
-                chosen,
-                preprocessing=built.preprocessing,
-                engine=engine,
-                num_classes=len(images.classes),
-                seed=seed,
-                criterion=criterion,
-                callbacks=[_MetricsWriter(run_folder), *callbacks],
-                progress=progress,
-            )
+        snapshot = None if _stored is None else entry_point(checkpoints, run_folder, progress)
+        features = FeatureCache(built.identity, built.preprocessing, images.digests) if cache else None
+        outcome = run_phases(
+            built.chain(),
+            images,
+            chosen,
+            preprocessing=built.preprocessing,
+            engine=engine,
+            num_classes=len(images.classes),
+            task=images.task,
+            seed=seed,
+            criterion=criterion,
+            callbacks=[_MetricsWriter(run_folder), *callbacks],
+            features=features,
+            checkpoints=checkpoints,
+            resume=snapshot,
+            stop=stop,
+            progress=progress,
+        )
 
-            # 6: measure, write the artifact, read it back into a fresh model and compare.
-            metrics = {
-                split: measure(built, images, split, engine=engine, progress=progress)
-                for split in ("val", "test")
-                if images.has(split)
-            }
-            restored_layout(built.module)
-            header = _header(built, images, chosen, outcome, engine, metrics=metrics, seed=seed, split_seed=split_seed)
-            artifact = folder / ARTIFACT
-            sha256 = write_artifact(artifact, header, built.hooks.export_state(built.architecture, built.module))
-            difference = _verified(plugins, artifact, header)
+        # 6: measure, write the artifact, read it back into a fresh model and compare.
+        task, metrics = measure(
+            built,
+            images,
+            engine=engine,
+            features=features,
+            feature_stages=outcome.feature_stages,
+            progress=progress,
+        )
+        restored_layout(built.module)
+        header = _header(
+            built, images, chosen, outcome, engine, task=task, metrics=metrics, seed=seed, split_seed=split_seed
+        )
+        artifact = folder / ARTIFACT
+        sha256 = write_artifact(artifact, header, built.hooks.export_state(built.architecture, built.module))
+        difference = _verified(plugins, artifact, header)
 
-            # 7: say what came of it.
-            run = Run(folder, artifact, folder / REPORT, metrics, outcome.history, monotonic() - started)
-            facts = _report_facts(run, built, images, chosen, outcome, engine, config=config)
-            facts["artifact"] = {
-                "file": ARTIFACT,
-                "bytes": artifact.stat().st_size,
-                "sha256": sha256,
-                "verified": {"max_difference": difference},
-            }
-            run_folder.write_report(render(facts))
-            for callback in callbacks:
-                callback.on_finish(metrics)
-            return run
-        finally:
-            run_folder.close()
+        # 7: say what came of it.
+        run = Run(folder, artifact, folder / REPORT, metrics, outcome.history, monotonic() - started)
+        facts = _report_facts(run, built, images, chosen, outcome, engine, config=config)
+        facts["artifact"] = {
+            "file": ARTIFACT,
+            "bytes": artifact.stat().st_size,
+            "sha256": sha256,
+            "verified": {"max_difference": difference},
+        }
+        run_folder.write_report(render(facts))
+        checkpoints.clear()
+        for callback in callbacks:
+            callback.on_finish(metrics)
+        return run
+
+
+def _refuse_settings(given: Mapping[str, Any]) -> None:
+    """Refuse what would be ignored in favour of the stored configuration."""
+    allowed = ("data", "resume", "criterion", "callbacks", "progress")
+    defaults = {name: parameter.default for name, parameter in inspect.signature(finetune).parameters.items()}
+    refused = [name for name, value in given.items() if name not in allowed and value != defaults[name]]
+    if refused:
+        raise UsageError(
+            f"a resumed run takes everything from its config.toml: leave out {', '.join(refused)}, or train anew."
+        )
 
 
 def choose_recipe(
@@ -229,6 +318,7 @@ def choose_recipe(
     lr: float | Sequence[float] | None = None,
     batch_size: int | None = None,
     augment: Augment | None = None,
+    views: int | None = None,
 ) -> Recipe:
     """The recipe that was asked for, or the one that suits the weights, with the values given in its place.
 
@@ -252,7 +342,13 @@ def choose_recipe(
             or ("frozen" if pretrained else "full")
         )
         found = registry.recipe(name)
-    changes: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "augment": augment}
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "augment": augment,
+        "views": views,
+    }
     phases = [
         replace(phase, **{key: _for_phase(key, value, i, found) for key, value in changes.items() if value is not None})
         for i, phase in enumerate(found.phases)
@@ -299,15 +395,35 @@ def say_what_was_loaded(model: Model, recipe: Recipe, engine: Engine, progress: 
 
 
 def measure(
-    model: Model, images: LabelledImages, split: str, *, engine: Engine, progress: Progress = Silent()
-) -> dict[str, Any]:
-    """The figures of a model on a split, in the engine's numerics."""
-    batches = images.batches(split, batch_size=engine.numerics.batch_size)
-    front = Front(model.preprocessing, engine=engine)
-    logits, targets = predict_logits(
-        model.module, batches, engine=engine, front=front, label=f"measuring {split}", progress=progress
-    )
-    return classification_report(logits, targets, images.classes)
+    model: Model,
+    images: LabelledImages,
+    *,
+    engine: Engine,
+    features: FeatureCache | None = None,
+    feature_stages: int = 0,
+    progress: Progress = Silent(),
+) -> tuple[Task, dict[str, Any]]:
+    """The figures of a model on the validation and test images, in the engine's numerics.
+
+    Returns:
+        The images' task, with what was decided on the validation images, and the figures by split.
+    """
+    outputs = {
+        split: split_logits(
+            model.chain(),
+            images,
+            split,
+            engine=engine,
+            front=Front(model.preprocessing, engine=engine),
+            feature_stages=feature_stages,
+            cache=features,
+            progress=progress,
+        )
+        for split in ("val", "test")
+        if images.has(split)
+    }
+    task = images.task.decided_on(*outputs["val"]) if "val" in outputs else images.task
+    return task, {split: task.report(*output, images.classes) for split, output in outputs.items()}
 
 
 class _MetricsWriter(Callback):
@@ -327,6 +443,7 @@ def _header(
     outcome: Outcome,
     engine: Engine,
     *,
+    task: Task,
     metrics: Mapping[str, Any],
     seed: int,
     split_seed: int,
@@ -336,6 +453,8 @@ def _header(
         options=dict(model.options),
         plugin=plugin_facts(model),
         classes=list(images.classes),
+        task=task.name,
+        thresholds=list(task.thresholds),
         in_channels=model.in_channels,
         preprocessing=model.preprocessing,
         parent=parent_of(model),
@@ -348,7 +467,7 @@ def _header(
             split_seed=split_seed if images.was_split else None,
         ),
         metrics=dict(metrics),
-        numerics=header_numerics(engine.numerics),
+        numerics=header_numerics(engine.numerics, feature_stages=outcome.feature_stages),
         check=check_logits(model, seed),
         state_sha256=state_digest(model),
     )
@@ -399,6 +518,8 @@ def _report_facts(
         },
         "recipe": {"name": recipe.name, "phases": [asdict(phase) for phase in recipe.phases]},
         "classes": list(images.classes),
+        "task": images.task.name,
+        "images": images.counts(),
         "counts": {
             split: dict(zip(images.classes, images.data.counts(split), strict=True)) for split in images.data.splits
         },

@@ -4,7 +4,6 @@ What may differ is known: the number and names of the classes, and the channels 
 agree, tensor by tensor.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import WeightsError
+from zoo.state_files import nonfinite_kind
 
 _LINES_SHOWN = 10
 _CHANNELS = (1, 3, 4)
@@ -142,11 +142,17 @@ class Fitting:
             if len(pairs) < len(classes) or not pairs:
                 self._initialised.append(name)
 
-    def tensors(self, fresh: Callable[[Collection[torch.Size]], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def tensors(
+        self, fresh: Callable[[Collection[torch.Size]], Mapping[str, Tensor]], *, check_values: bool = True
+    ) -> dict[str, Tensor]:
         """The model's tensors: those of the file, and fresh values where it has none.
 
         Args:
             fresh: Gives a model's tensors, with initial values at least where they have one of the shapes given.
+            check_values: Refuse values that are not finite.
+
+        Raises:
+            WeightsError: A tensor has values that are not finite.
         """
         values = fresh({self.expected[name].shape for name in self._initialised}) if self._initialised else {}
         final: dict[str, Tensor] = {}
@@ -156,7 +162,8 @@ class Fitting:
                 final[name] = values[name]
                 continue
             tensor = self._found[name].detach().to(expected.dtype).contiguous()
-            _refuse_infinite(name, tensor)
+            if check_values and (kind := nonfinite_kind(tensor)):
+                raise WeightsError(f"the weights are damaged: {name} has {kind} values.")
             if name in self._rows:
                 axis, pairs = self._rows[name]
                 tensor = _pick_rows(values.get(name, expected), tensor, axis, pairs)
@@ -217,15 +224,6 @@ def _to_channels(kernel: Tensor, channels: int) -> Tensor:
     if channels == 1:
         return rgb.sum(dim=1, keepdim=True)
     return rgb if channels == 3 else torch.cat([rgb, rgb.mean(dim=1, keepdim=True)], dim=1)
-
-
-def _refuse_infinite(name: str, tensor: Tensor) -> None:
-    if not tensor.is_floating_point() or not tensor.numel():
-        return
-    low, high = (float(bound) for bound in torch.aminmax(tensor))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        kind = "NaN" if math.isnan(low) or math.isnan(high) else "infinite"
-        raise WeightsError(f"the weights are damaged: {name} has {kind} values.")
 
 
 def _described(tensor: Tensor) -> str:

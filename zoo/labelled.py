@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from zoo.architecture import Preprocessing
 from zoo.data import (
     BadImage,
@@ -25,6 +27,9 @@ from zoo.data import (
 from zoo.errors import DataError
 from zoo.progress import Progress, Silent
 from zoo.recipes import Augment
+from zoo.task import Task, task_of
+
+_NAMES_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,21 @@ class LabelledImages:
         """Whether the split has images."""
         return split in self.data.splits and len(self.data.splits[split]) > 0
 
-    def labels(self, split: str) -> tuple[int, ...]:
-        """Class index of each image of a split."""
-        return self.data.splits[split].labels
+    @property
+    def task(self) -> Task:
+        """One class an image, or any number of labels."""
+        return task_of("multi-label" if self.data.multi_label else "single-label")
+
+    def targets(self, split: str) -> Tensor:
+        """What a model should say about each image of a split, as the task gives it: with the images first."""
+        return self.task.targets(self.data.splits[split].labels, len(self.classes))
+
+    def names_of(self, samples: Sequence[int]) -> str:
+        """File names of training images by their positions, for messages."""
+        paths = self.data.splits["train"].paths
+        names = [str(paths[sample].relative_to(self.data.root)) for sample in samples[:_NAMES_SHOWN]]
+        more = len(samples) - len(names)
+        return "the images " + ", ".join(names) + (f" and {more} more" if more else "")
 
     def counts(self) -> dict[str, int]:
         """Number of images in each split."""
@@ -80,7 +97,7 @@ class LabelledImages:
         return ImageBatches(
             self.reader,
             self.reader.positions(images.paths),
-            images.labels,
+            self.targets(split),
             steps=steps,
             pad_to=None if train else batch_size,
             augment=augment if train else "none",
@@ -160,7 +177,8 @@ def load_images(
 
 def _summary(data: ImageData) -> str:
     parts = ", ".join(f"{split} {len(images)}" for split, images in data.splits.items())
-    return f"{data.name}: {len(data.paths)} images of {len(data.classes)} classes ({data.layout}): {parts}"
+    kind = "labels, any number an image" if data.multi_label else "classes"
+    return f"{data.name}: {len(data.paths)} images of {len(data.classes)} {kind} ({data.layout}): {parts}"
 
 
 def class_positions(classes: Sequence[str], known: Sequence[str]) -> list[int]:
@@ -176,3 +194,22 @@ def class_positions(classes: Sequence[str], known: Sequence[str]) -> list[int]:
             f"{' …' * (len(unknown) > 5)}. It knows {', '.join(map(repr, known[:10]))}{' …' * (len(known) > 10)}."
         )
     return [list(known).index(name) for name in classes]
+
+
+def check_task(data: Task, model: Task) -> None:
+    """See that a data set asks what a model answers.
+
+    Raises:
+        DataError: One has one class an image and the other any number of labels.
+    """
+    if data.name == model.name:
+        return
+    if data.name == "multi-label":
+        raise DataError(
+            "the data has any number of labels an image (column 'labels'), and the model says one class an image; it "
+            "needs one class folder or 'label' an image."
+        )
+    raise DataError(
+        "the data has one class an image, and the model says any number of labels an image; it needs a manifest with "
+        "the column 'labels'."
+    )

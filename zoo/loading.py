@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,10 @@ _INITIALISERS = frozenset(
         nn.init.kaiming_normal_,
     }
 )
+# Those of them that torch runs in spite of a mode end in one draw that need not happen.
+_DRAWING_ONCE = frozenset(
+    initialiser.__code__ for initialiser in (*_INITIALISERS, nn.init._no_grad_normal_, nn.init._no_grad_uniform_)
+)
 
 
 def build(
@@ -40,6 +45,7 @@ def build(
     seed: int,
     classes: Sequence[str] = (),
     state_classes: Sequence[str] = (),
+    check_values: bool = True,
 ) -> tuple[nn.Module, LoadReport]:
     """Build an architecture and load tensors into it.
 
@@ -59,6 +65,7 @@ def build(
         seed: For values that ``state`` does not give.
         classes: Names of the model's outputs; empty when unknown.
         state_classes: Names of the classes that ``state`` was trained on; empty when unknown.
+        check_values: Refuse values that are not finite; False where that was done when they entered the cache.
 
     Returns:
         A float32 model on the CPU in eval mode, and what loading did.
@@ -89,11 +96,47 @@ def build(
         for part in _replaceable_parts(chain, architecture.head_parameters, class_axes):
             fitting.fit_head(part, class_axes, classes, state_classes)
     fitting.refuse_misfits(architecture.full_name)
-    final = fitting.tensors(lambda shapes: make(num_classes, shapes).state_dict())
-    tied = len(list(model.parameters())) != len(list(model.named_parameters(remove_duplicate=False)))
-    # Assignment costs no copy, and would untie parameters that the model shares between layers.
-    model.load_state_dict(final, assign=not tied)
+    final = fitting.tensors(lambda shapes: make(num_classes, shapes).state_dict(), check_values=check_values)
+    if not _assign(model, final):
+        model.load_state_dict(final)
     return model.eval(), fitting.report()
+
+
+def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    """Make tensors the model's own, without a copy and without the half of the time that ``load_state_dict`` takes.
+
+    Returns:
+        False, with nothing changed, for a model that this does not suit: one that shares parameters between layers,
+        which assignment would untie, whose ``state_dict`` has other names than its parameters and buffers, or with code
+        of its own for loading.
+    """
+    places: list[tuple[dict[str, Any], str, str, Tensor]] = []
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        if not _loads_plainly(module):
+            return False
+        prefix += "." if prefix else ""
+        buffers = {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
+        for table, own in ((module._parameters, module._parameters), (module._buffers, buffers)):
+            places += [(table, name, prefix + name, tensor) for name, tensor in own.items() if tensor is not None]
+    plain = all(type(tensor) in (Tensor, nn.Parameter) for *_, tensor in places)
+    names = {name for _, _, name, _ in places}
+    if not plain or names != tensors.keys() or len({id(tensor) for *_, tensor in places}) != len(places):
+        return False
+    for table, name, full_name, old in places:
+        tensor = tensors[full_name]
+        table[name] = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+    return True
+
+
+def _loads_plainly(module: nn.Module) -> bool:
+    kind = type(module)
+    own = kind._load_from_state_dict.__module__
+    return (
+        (own == "torch.nn" or own.startswith("torch.nn."))
+        and kind.load_state_dict is nn.Module.load_state_dict
+        and not module._load_state_dict_pre_hooks
+        and not module._load_state_dict_post_hooks
+    )
 
 
 class _SelectiveInit(TorchFunctionMode):
@@ -116,6 +159,8 @@ class _SelectiveInit(TorchFunctionMode):
             if func in _INITIALISERS or func is Tensor.erfinv_:
                 return tensor
             if func is Tensor.normal_ or func is Tensor.uniform_:
+                if sys._getframe(1).f_code in _DRAWING_ONCE:
+                    return tensor
                 # trunc_normal_ draws again until all values are within its bounds, so they may not be anything.
                 return tensor.zero_()
         return func(*args, **kwargs)

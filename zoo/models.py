@@ -14,8 +14,10 @@ from zoo.artifact import Header, read_artifact
 from zoo.catalogue import open_plugins
 from zoo.chain import Chain
 from zoo.errors import OptionError, UsageError, WeightsError
+from zoo.lockfile import is_locked, lock_path, read_lock
 from zoo.plugins import PluginHooks, Plugins, Resolved
 from zoo.progress import Progress, Silent
+from zoo.task import Task, task_of
 from zoo.weights import LoadReport, Source, build, resolve_weights
 
 if TYPE_CHECKING:
@@ -50,6 +52,22 @@ class Model:
     source: Source
     loaded: LoadReport
     header: Header | None = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What, besides its values, decides what the model computes: plain values for a key."""
+        record = self.hooks.record
+        options = {name: list(v) if isinstance(v, tuple) else v for name, v in sorted(self.options.items())}
+        return {
+            "architecture": self.architecture.full_name,
+            "options": options,
+            "plugin": [record.distribution, record.version],
+        }
+
+    @property
+    def task(self) -> Task:
+        """One class an image, or any number of labels by its artifact's thresholds."""
+        return task_of(self.header.task, self.header.thresholds) if self.header is not None else task_of("single-label")
 
     def chain(self) -> Chain:
         """The model's stages, made anew: a view that is valid until the module is copied or loaded."""
@@ -162,6 +180,7 @@ def build_model(
     seed: int = 0,
     offline: bool = False,
     allow_pth: bool = False,
+    locked: bool = False,
     progress: Progress = Silent(),
 ) -> Model:
     """Build the model that was asked for and load its weights.
@@ -176,10 +195,11 @@ def build_model(
         seed: For values that no weights give.
         offline: Never download.
         allow_pth: Read local ``.pth`` files, with pickle's unsafe part switched off.
+        locked: Refuse weights whose full hash ``registry.lock`` does not have; ``ZOO_LOCKED=1`` does so everywhere.
         progress: Where a download is shown.
 
     Raises:
-        WeightsError: The weights cannot be had or do not fit.
+        WeightsError: The weights cannot be had, do not fit or are not locked.
         PluginError: The plugin failed.
     """
     architecture = request.architecture
@@ -191,6 +211,7 @@ def build_model(
         offline=offline,
         allow_pth=allow_pth,
         sha256=preset.sha256 if preset and request.weights == preset.weights else "",
+        lock=read_lock(lock_path(plugins.registry)) if request.weights and is_locked(locked) else None,
         progress=progress,
     )
     known = source.classes
@@ -210,6 +231,7 @@ def build_model(
         seed=seed,
         classes=names,
         state_classes=known,
+        check_values=not source.finite,
     )
     return Model(
         architecture=architecture,
@@ -259,6 +281,7 @@ def create_model(
     seed: int = 0,
     offline: bool = False,
     allow_pth: bool = False,
+    locked: bool = False,
     registry: str | Path | None = None,
 ) -> nn.Module:
     """Build an architecture with a head of its own size.
@@ -272,6 +295,7 @@ def create_model(
         seed: For values that no weights give.
         offline: Never download.
         allow_pth: Read local ``.pth`` files too.
+        locked: Refuse weights whose full hash ``registry.lock`` does not have.
         registry: A registry.toml that goes before all others.
 
     Returns:
@@ -290,7 +314,9 @@ def create_model(
     preset = request.resolved.preset
     if num_classes is None and preset is not None:
         num_classes = preset.num_classes
-    model = build_model(plugins, request, num_classes=num_classes, seed=seed, offline=offline, allow_pth=allow_pth)
+    model = build_model(
+        plugins, request, num_classes=num_classes, seed=seed, offline=offline, allow_pth=allow_pth, locked=locked
+    )
     return model.module
 
 

@@ -13,13 +13,19 @@ from zoo.architecture import Preprocessing
 from zoo.chain import Chain, Cut, StageSequence, combined_digest
 from zoo.data import augment_batch, normalise
 from zoo.errors import FreezeError
+from zoo.feed import Feed, with_features
+from zoo.frozen import FeatureCache
 from zoo.progress import Progress, Silent
 from zoo.recipes import Augment, Phase, Recipe
+from zoo.saving import FrozenPart, PhaseSaver, RunState, changeable
+from zoo.task import SingleLabel, Task
 from zoo.training.batches import Batch, Batches
 from zoo.training.callbacks import Callback
+from zoo.training.checkpoint import Checkpoints, Snapshot
 from zoo.training.engine import Engine, Features
-from zoo.training.losses import Criterion, CrossEntropy, balanced_class_weights
-from zoo.training.trainer import Trainer
+from zoo.training.losses import Criterion
+from zoo.training.signals import StopRequest
+from zoo.training.trainer import Stopped, Trainer
 
 MakeCriterion = Callable[[Phase], Criterion]
 
@@ -30,32 +36,14 @@ class TrainingImages(Protocol):
     def batches(self, split: str, *, batch_size: int, augment: Augment = "none", train: bool = False) -> Batches:
         """Batches of a split, shuffled for training and in the data's order otherwise."""
 
-    def labels(self, split: str) -> Sequence[int]:
-        """Class index of each image of a split."""
+    def targets(self, split: str) -> Tensor:
+        """What the model should say about each image of a split: int64 ``(N,)``, or float32 ``(N, classes)``."""
 
     def has(self, split: str) -> bool:
         """Whether the split has images."""
 
-
-@dataclass(frozen=True)
-class FrozenPart:
-    """What a phase froze, and its digest around the phase.
-
-    Attributes:
-        phase: Position in the recipe, from 0.
-        train: What the phase trained.
-        frozen_stages: Leading stages of the chain that were frozen.
-        frozen_tensors: Parameters and buffers that were frozen.
-        before: SHA-256 over them before the phase.
-        after: The same after it; equal, or the run fails.
-    """
-
-    phase: int
-    train: str
-    frozen_stages: int
-    frozen_tensors: int
-    before: str
-    after: str
+    def names_of(self, samples: Sequence[int]) -> str:
+        """Words for training images by their positions, for messages."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +54,13 @@ class Outcome:
         history: A row an epoch over all phases.
         best: The row of the epoch whose tensors the model holds.
         frozen: One entry a phase.
+        feature_stages: Leading stages that no phase trained and whose features are kept; 0 where there are none.
     """
 
     history: list[dict[str, Any]]
     best: Mapping[str, Any]
     frozen: list[FrozenPart]
+    feature_stages: int = 0
 
 
 class Front:
@@ -121,9 +111,14 @@ def run_phases(
     preprocessing: Preprocessing,
     engine: Engine,
     num_classes: int,
+    task: Task = SingleLabel(),
     seed: int,
     criterion: Criterion | None = None,
     callbacks: Sequence[Callback] = (),
+    features: FeatureCache | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: Snapshot | None = None,
+    stop: StopRequest | None = None,
     progress: Progress = Silent(),
 ) -> Outcome:
     """Train a chain phase by phase. Its model ends with the tensors of the best epoch, on the engine's device.
@@ -135,60 +130,82 @@ def run_phases(
         preprocessing: Normalisation of the images.
         engine: Device and numerics.
         num_classes: Outputs of the head.
+        task: Whose loss is minimised and whose right answers count.
         seed: Decides order, augmentation and dropout.
-        criterion: In place of cross-entropy with the phase's label smoothing and class weights.
+        criterion: In place of the task's loss with the phase's label smoothing and class weights.
         callbacks: Told where training stands.
+        features: What features of frozen parts depend on; None runs frozen parts in every epoch.
+        checkpoints: Where to save the run's state; None saves nothing.
+        resume: A state that was saved, to go on from.
+        stop: Looked at after every step, where there are checkpoints.
         progress: Where to say so.
 
     Raises:
         FreezeError: A parameter or buffer that a phase froze changed.
         TrainingError: The loss was not finite.
+        CheckpointError: ``resume`` does not fit the chain.
+        Stopped: ``stop`` asked for it; the checkpoints hold what is needed to go on.
     """
-    history: list[dict[str, Any]] = []
-    frozen: list[FrozenPart] = []
-    best: Mapping[str, Any] = {}
-    step = 0
     engine.place(chain.model)
-    for index, phase in enumerate(recipe.phases):
+    run = RunState() if resume is None else RunState.load(resume, chain)
+    for index, phase in list(enumerate(recipe.phases))[run.phase :]:
         cut = chain.cut(phase.train)
         chain.freeze(cut, batch_norm=phase.batch_norm)
         before = chain.digests(cut)
+        run.trained |= changeable(chain, cut)
+        saver = PhaseSaver(checkpoints, chain, run, before)
+        if stop and checkpoints is not None and index:
+            saver.save(run.step, None)
+            raise Stopped
         progress.note(_announcement(index, recipe, phase, chain, cut))
-        trainer = Trainer(
-            chain.part(cut.frozen_stages),
-            engine=engine,
-            criterion=criterion or _cross_entropy(phase, images.labels("train"), num_classes),
-            front=Front(
-                preprocessing,
-                engine=engine,
-                frozen=chain.part(0, cut.frozen_stages) if cut.frozen_stages else None,
-                augment=phase.augment,
-                seed=seed,
+        part = chain.part(0, cut.frozen_stages) if cut.frozen_stages else None
+        feed = with_features(
+            Feed(
+                images.batches("train", batch_size=phase.batch_size, augment=phase.augment, train=True),
+                images.batches("val", batch_size=engine.numerics.batch_size) if images.has("val") else None,
+                Front(preprocessing, engine=engine, frozen=part, augment=phase.augment, seed=seed),
+                engine,
             ),
+            chain,
+            cut,
+            phase,
+            cache=features,
+            digest=combined_digest(before),
             seed=seed,
-            callbacks=callbacks,
             progress=progress,
         )
-        val_size = engine.numerics.batch_size
+        trainer = Trainer(
+            chain.part(cut.frozen_stages),
+            engine=feed.engine,
+            criterion=criterion or task.criterion(phase, images.targets("train"), num_classes),
+            scoring=task.scoring,
+            front=feed.front,
+            seed=seed,
+            callbacks=callbacks,
+            names_of=images.names_of,
+            stop=stop,
+            progress=progress,
+        )
         result = trainer.fit(
-            images.batches("train", batch_size=phase.batch_size, augment=phase.augment, train=True),
-            images.batches("val", batch_size=val_size) if images.has("val") else None,
+            feed.train,
+            feed.val,
             phase=phase,
             groups=chain.parameter_groups(
-                cut, lr=phase.lr, weight_decay=phase.weight_decay, layer_decay=phase.layer_decay
+                cut, lr=float(phase.lr), weight_decay=phase.weight_decay, layer_decay=phase.layer_decay
             ),
             set_mode=_mode_setter(chain, cut, phase),
             phase_index=index,
-            first_epoch=len(history),
-            first_step=step,
+            first_epoch=len(run.history),
+            first_step=run.step,
+            resume=run.trainer,
+            saver=None if checkpoints is None else saver,
         )
-        frozen.append(_prove(index, phase, chain, cut, before))
-        history += result.history
-        step = result.history[-1]["step"]
-        if index == 0 or result.best_epoch >= result.history[0]["epoch"]:
-            best = result.best
+        run.frozen.append(_prove(index, phase, chain, cut, before))
+        if cut.frozen_stages == min(chain.cut(later.train).frozen_stages for later in recipe.phases):
+            run.feature_stages = cut.frozen_stages if feed.features is not None else 0
+        run.end_phase(result)
     chain.model.eval().requires_grad_(True)
-    return Outcome(history, best, frozen)
+    return Outcome(run.history, run.best, run.frozen, run.feature_stages)
 
 
 def _mode_setter(chain: Chain, cut: Cut, phase: Phase) -> Callable[[], None]:
@@ -207,11 +224,6 @@ def _prove(index: int, phase: Phase, chain: Chain, cut: Cut, before: Mapping[str
     return FrozenPart(
         index, phase.train, cut.frozen_stages, len(before), combined_digest(before), combined_digest(after)
     )
-
-
-def _cross_entropy(phase: Phase, labels: Sequence[int], num_classes: int) -> nn.Module:
-    weights = balanced_class_weights(labels, num_classes) if phase.class_weights == "balanced" else None
-    return CrossEntropy(label_smoothing=phase.label_smoothing, class_weights=weights)
 
 
 def _announcement(index: int, recipe: Recipe, phase: Phase, chain: Chain, cut: Cut) -> str:

@@ -96,7 +96,7 @@ def estimate(model: Model, images: LabelledImages, recipe: Recipe, *, engine: En
         cut = chain.cut(phase.train)
         parameters = dict(chain.model.named_parameters())
         steps = phase.epochs * len(images.batches("train", batch_size=phase.batch_size, train=True))
-        count = phase.epochs * len(images.labels("train"))
+        count = phase.epochs * len(images.targets("train"))
         phases.append(
             PlannedPhase(
                 train=phase.train,

@@ -24,7 +24,7 @@ from zoo.phases import Front
 from zoo.progress import Progress, Silent
 from zoo.training.batches import Batch
 from zoo.training.engine import Engine, choose_device, choose_numerics
-from zoo.training.trainer import predict_logits
+from zoo.training.inference import predict_logits
 
 Photo = str | Path | bytes | Image.Image
 
@@ -35,15 +35,18 @@ class Prediction:
 
     Attributes:
         label: Name of the most probable class; its number as text where the names are unknown.
-        probability: Softmax of its logit, 0–1.
+        probability: Softmax of its logit, or its sigmoid for a multi-label model, 0–1.
         top: The most probable classes with their probabilities, best first.
         source: The file, where the image came from one.
+        labels: The answer: the most probable class alone, or, of a multi-label model, the labels whose probabilities
+            reach their thresholds with those probabilities, the most probable first, of which there may be none.
     """
 
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
     source: str = ""
+    labels: tuple[tuple[str, float], ...] = ()
 
 
 def predict_images(
@@ -84,7 +87,12 @@ def predict_images(
         model.module, batches, engine=engine, front=Front(model.preprocessing, engine=engine), progress=progress
     )
     names = model.classes or tuple(str(i) for i in range(logits.shape[1]))
-    return [_prediction(row, names, top_k, name_of(photos[i], i)) for i, row in enumerate(logits.softmax(1))]
+    probabilities = model.task.probabilities(logits)
+    answers = model.task.answers(probabilities)
+    return [
+        _prediction(row, answer, names, top_k, name_of(photos[i], i))
+        for i, (row, answer) in enumerate(zip(probabilities, answers, strict=True))
+    ]
 
 
 def open_model(
@@ -95,6 +103,7 @@ def open_model(
     image_size: int | None = None,
     offline: bool = False,
     allow_pth: bool = False,
+    locked: bool = False,
     registry: str | Path | None = None,
     progress: Progress = Silent(),
 ) -> Model:
@@ -107,6 +116,7 @@ def open_model(
         image_size: For an architecture: height and width of the input in pixels.
         offline: Never download.
         allow_pth: Read local ``.pth`` weights.
+        locked: Refuse weights whose full hash ``registry.lock`` does not have.
         registry: A registry.toml that goes before all others.
         progress: Where a download is shown.
 
@@ -119,7 +129,9 @@ def open_model(
     request = request_model(plugins, str(target), weights=weights, options=options, image_size=image_size)
     if request.weights is None:
         raise OptionError(f"{target} without weights knows nothing; give --weights.")
-    return build_model(plugins, request, offline=offline, allow_pth=allow_pth, progress=progress)
+    return build_model(
+        plugins, request, offline=offline, allow_pth=allow_pth, locked=locked, progress=progress
+    )
 
 
 def is_file_name(target: str | Path) -> bool:
@@ -199,7 +211,10 @@ def _content(photo: str | Image.Image) -> bytes | Path:
     return buffer.getvalue()
 
 
-def _prediction(probabilities: Tensor, names: Sequence[str], top_k: int, source: str) -> Prediction:
-    values, places = probabilities.topk(min(top_k, len(names)))
-    top = tuple((names[place], value) for place, value in zip(places.tolist(), values.tolist(), strict=True))
-    return Prediction(label=top[0][0], probability=top[0][1], top=top, source=source)
+def _prediction(
+    probabilities: Tensor, answer: Sequence[int], names: Sequence[str], top_k: int, source: str
+) -> Prediction:
+    places = probabilities.topk(min(top_k, len(names))).indices.tolist()
+    top = tuple((names[place], float(probabilities[place])) for place in places)
+    labels = tuple((names[place], float(probabilities[place])) for place in answer)
+    return Prediction(label=top[0][0], probability=top[0][1], top=top, source=source, labels=labels)

@@ -16,7 +16,7 @@ from zoo.catalogue import open_plugins
 from zoo.chain import combined_digest, tensor_digest
 from zoo.errors import VerifyError
 from zoo.models import Model, build_model, load_artifact, request_model
-from zoo.phases import FrozenPart
+from zoo.saving import FrozenPart
 from zoo.training.engine import Numerics
 
 _CHECK_IMAGES = 2
@@ -48,6 +48,7 @@ def verify(
     parent: str | Path | None = None,
     allow_pth: bool = False,
     offline: bool = False,
+    locked: bool = False,
     registry: str | Path | None = None,
 ) -> Verification:
     """Check an artifact against what its header says.
@@ -61,6 +62,7 @@ def verify(
         parent: The weights it was trained from: a path, or a tag of the architecture.
         allow_pth: Read a local ``.pth`` parent, with pickle's code execution switched off.
         offline: Never download.
+        locked: Refuse weights whose full hash ``registry.lock`` does not have.
         registry: A registry.toml that goes before all others.
 
     Raises:
@@ -94,7 +96,13 @@ def verify(
             in_channels=header.in_channels,
         )
         original = build_model(
-            plugins, request, classes=header.classes, seed=header.seed, offline=offline, allow_pth=allow_pth
+            plugins,
+            request,
+            classes=header.classes,
+            seed=header.seed,
+            offline=offline,
+            allow_pth=allow_pth,
+            locked=locked,
         )
         if _frozen_digest(original, proof) != proof.before:
             raise VerifyError(
@@ -162,13 +170,14 @@ def parent_of(model: Model) -> Parent:
     return Parent(kind=source.kind, spec=source.spec, sha256=source.sha256, licence=source.licence)
 
 
-def header_numerics(numerics: Numerics) -> UsedNumerics:
+def header_numerics(numerics: Numerics, *, feature_stages: int = 0) -> UsedNumerics:
     """The header's form of the numerics that the figures were taken in."""
     return UsedNumerics(
         precision=numerics.precision,
         channels_last=numerics.channels_last,
         batch_size=numerics.batch_size,
         threads=numerics.threads,
+        feature_stages=feature_stages,
     )
 
 

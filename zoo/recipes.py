@@ -11,8 +11,8 @@ from msgspec import Meta
 
 Schedule = Literal["cosine", "one-cycle", "constant", "plateau"]
 Optimizer = Literal["adamw", "adam", "sgd"]
-Augment = Literal["none", "light", "standard"]
-Monitor = Literal["accuracy", "loss", "precision", "recall", "f1"]
+Augment = Literal["none", "light", "standard", "strong"]
+Monitor = Literal["auto", "accuracy", "loss", "precision", "recall", "f1", "map"]
 Sampling = Literal["shuffle", "balanced"]
 
 
@@ -38,8 +38,11 @@ class Phase:
             which is the rule of a 12-block transformer stretched over any number of stages.
         batch_norm: ``"train"`` lets the BatchNorm layers that train follow their batches, ``"eval"`` keeps their
             statistics.
-        augment: ``"none"``, ``"light"`` (flip, rotation of up to 15°, colour jitter) or ``"standard"`` (random resized
-            crop, flip, colour jitter).
+        augment: ``"none"``, ``"light"`` (flip, rotation of up to 15°, colour jitter), ``"standard"`` (random resized
+            crop, flip, colour jitter) or ``"strong"`` (random resized crop, flip, one change of TrivialAugment, random
+            erasing).
+        views: Versions of each image that ``augment`` makes for good, so that a frozen part runs once on each; epochs
+            take turns. 0 makes new ones in every epoch.
         batch_size: Images a step, over all processes together.
         micro_batch: Most images in memory at once on a process; the gradients of a step's parts are added up. None
             takes the step whole.
@@ -53,7 +56,8 @@ class Phase:
         cutmix: The alpha of CutMix (Yun et al. 2019, arXiv:1905.04899), which needs a phase that trains everything;
             0 for none. With mixup too, each step draws one of the two.
         ema: Decay of a moving average of the weights, which is what is validated and kept; None for none.
-        monitor: The validation metric that decides on the best epoch, early stopping and ``"plateau"``.
+        monitor: The validation metric that decides on the best epoch, early stopping and ``"plateau"``; ``"auto"`` is
+            the accuracy, or with several labels an image ``"map"``, the mean average precision.
         patience: Epochs without a better monitored metric after which the phase ends; None runs them all.
     """
 
@@ -67,6 +71,7 @@ class Phase:
     layer_decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
     batch_norm: Literal["train", "eval"] = "train"
     augment: Augment = "none"
+    views: Annotated[int, Meta(ge=0)] = 0
     batch_size: Annotated[int, Meta(ge=1)] = 32
     micro_batch: Annotated[int, Meta(ge=1)] | None = None
     optimizer: Optimizer = "adamw"
@@ -77,7 +82,7 @@ class Phase:
     mixup: Annotated[float, Meta(ge=0)] = 0.0
     cutmix: Annotated[float, Meta(ge=0)] = 0.0
     ema: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    monitor: Monitor = "accuracy"
+    monitor: Monitor = "auto"
     patience: Annotated[int, Meta(ge=1)] | None = None
 
 
@@ -108,6 +113,10 @@ def without_effect(phase: Phase) -> str:
         return 'layer_decay has no effect with train = "head": there is one stage to decay over'
     if phase.cutmix and phase.train == "head":
         return 'cutmix has no effect with train = "head": the features that enter the head have no place in the image'
+    if phase.views and phase.augment == "none":
+        return 'views has no effect with augment = "none": all versions of an image would be the same'
+    if phase.views and phase.train == "all":
+        return 'views has no effect with train = "all": nothing is frozen that could run once'
     if phase.sampling == "balanced" and phase.class_weights == "balanced":
         return "sampling and class_weights both balance the classes, which counts rare ones twice; give one of them"
     return ""

@@ -185,7 +185,8 @@ def validate_phase(phase: Phase, where: str) -> None:
     try:
         decode_phase(phase_data(phase))
     except Misfit as misfit:
-        raise OptionError(f"{where}: {'.'.join(map(str, misfit.path))}: {misfit.text.removesuffix('.')}.") from None
+        place = ": ".join([where, ".".join(map(str, misfit.path))] if misfit.path else [where])
+        raise OptionError(f"{place}: {misfit.text.removesuffix('.')}.") from None
 
 
 def phase_data(phase: Phase) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msgspec import Meta
 from zoo.architecture import OptionValue
 from zoo.decoding import END, strict
 from zoo.names import NAME_PATTERN
-from zoo.recipes import Phase
+from zoo.recipes import Phase, without_effect
 
 _Name = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}{END}")]
 
@@ -140,11 +140,11 @@ def decode_phase(table: object) -> Phase:
     """One phase from data, as it stands in TOML.
 
     Raises:
-        Misfit: A key is unknown or missing, or a value is out of its range.
+        Misfit: A key is unknown or missing, a value is out of its range, or one would have no effect.
     """
     decoded = msgspec.structs.asdict(strict(table, phase_table()))
     optional = {f.name for f in dataclasses.fields(Phase) if type(None) in get_args(f.type)}
-    phase: dict[str, Any] = {
-        name: None if name in optional and value == "none" else value for name, value in decoded.items()
-    }
-    return Phase(**phase)
+    phase = Phase(**{name: None if name in optional and value == "none" else value for name, value in decoded.items()})
+    if idle := without_effect(phase):
+        raise Misfit((), idle)
+    return phase

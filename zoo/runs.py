@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zoo.errors import RunExistsError
 from zoo.files import storage_error, write_atomically
@@ -15,6 +15,8 @@ METRICS = "metrics.jsonl"
 ARTIFACT = "model.safetensors"
 REPORT = "report.html"
 LOG = "log.txt"
+CHECKPOINTS = "checkpoints"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Run:
         folder: The run folder.
         artifact: The trained model, one self-describing ``.safetensors`` file.
         report: A self-contained HTML page.
-        metrics: ``{"val": {...}, "test": {...}}`` as :func:`zoo.metrics.classification_report` gives them; a split
-            that the data does not have is absent.
+        metrics: ``{"val": {...}, "test": {...}}`` as :func:`zoo.metrics.classification_report` gives them, or for
+            multi-label data :func:`zoo.label_metrics.label_report`, whose ``accuracy`` counts images with every label
+            right; a split that the data does not have is absent.
         history: One dictionary an epoch, as in ``metrics.jsonl``.
         seconds: From the call to the finished artifact.
     """
@@ -51,19 +54,21 @@ class Run:
 
 
 class RunFolder:
-    """A run's folder while it is being filled. Made exclusively: two runs never share one.
+    """A run's folder while it is being filled. Held exclusively: two processes never fill one together.
 
     Args:
-        path: A folder that does not exist yet.
+        path: A folder that does not exist yet, or with ``resume`` one that an earlier process began to fill.
+        resume: Whether to go on with an earlier process's run.
 
     Raises:
-        RunExistsError: It exists.
+        RunExistsError: It exists, or another process is filling it.
         StorageError: It cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
         try:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=resume)
+            self._lock = _locked(path)
         except FileExistsError:
             raise exists_error(path) from None
         except OSError as error:
@@ -89,14 +94,20 @@ class RunFolder:
         except OSError as error:
             raise storage_error(self.path / METRICS, error) from error
 
+    def rewrite_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Make ``metrics.jsonl`` hold these lines and no others."""
+        write_atomically(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+
     def write_report(self, page: str) -> None:
         """Write ``report.html``."""
         write_atomically(self.path / REPORT, page)
 
     def close(self) -> None:
-        """Stop writing the log."""
+        """Stop writing the log, and let another process have the folder."""
         logger().removeHandler(self._handler)
         self._handler.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def logger() -> logging.Logger:
@@ -112,6 +123,24 @@ def free_folder(parent: Path, stem: str) -> Path:
     while (parent / f"{stem}-{n}").exists():
         n += 1
     return parent / f"{stem}-{n}"
+
+
+def _locked(folder: Path) -> IO[str] | None:
+    """Hold a folder until the file is closed or the process ends, however that comes about."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: the exclusive making of the folder has to do
+        return None
+    file = (folder / _LOCK).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RunExistsError(f"another process is working on {folder}; wait for it, or stop it first.") from None
+    except OSError:  # a network file system without locks
+        file.close()
+        return None
+    return file
 
 
 def exists_error(path: Path) -> RunExistsError:

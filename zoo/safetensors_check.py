@@ -114,7 +114,9 @@ def name_flaw(name: str) -> str:
         return "a tensor has an empty name"
     if len(name) > _NAME_LIMIT:
         return f"a tensor's name has {len(name):,} characters"
-    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in name):
+    if not (name.isascii() and name.isprintable()) and any(
+        unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in name
+    ):
         return f"the tensor name {name!a} has control characters"
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
         return f"the tensor name {name!a} is a path"

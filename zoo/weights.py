@@ -1,7 +1,7 @@
 """The one door for weights: from what a user wrote to tensors, and from tensors to a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath, sep
 from pathlib import Path
 from typing import Literal
@@ -10,18 +10,22 @@ from torch import Tensor
 
 from zoo.architecture import Architecture, Weights
 from zoo.artifact import Header, is_artifact, parse_header
+from zoo.cache_entries import open_local
 from zoo.class_names import class_names
 from zoo.download import fetch
 from zoo.errors import UnknownWeightsError, WeightsError, did_you_mean
 from zoo.fitting import LoadReport
+from zoo.hub import hub_url, is_hub_name
+from zoo.licences import forbids_commercial_use
 from zoo.loading import build
+from zoo.lockfile import Lock, locked_name
 from zoo.progress import Progress, Silent
-from zoo.state_files import PICKLE_SUFFIXES, read_state, read_state_file
+from zoo.state_files import PICKLE_SUFFIXES, map_safetensors, read_state
 from zoo.transfer import Network
 
 __all__ = ["LoadReport", "Network", "Source", "build", "fetch", "read_state", "resolve_weights"]
 
-Kind = Literal["random", "tag", "url", "file", "artifact"]
+Kind = Literal["random", "tag", "url", "hub", "file", "artifact"]
 _RANDOM = ("none", "random")
 _DEFAULT = "default"
 
@@ -31,13 +35,15 @@ class Source:
     """Where a model's weights come from.
 
     Attributes:
-        kind: ``"random"``, ``"tag"`` (published, known to the architecture), ``"url"``, ``"file"``, or ``"artifact"``
-            (a file that zoo wrote).
-        spec: The tag, the URL, or the file's name without its folder; empty for random values.
+        kind: ``"random"``, ``"tag"`` (published, known to the architecture), ``"url"``, ``"hub"`` (Hugging Face's, by
+            name), ``"file"``, or ``"artifact"`` (a file that zoo wrote).
+        spec: The tag, the URL, the hub's name, or the file's name without its folder; empty for random values.
         path: The local file.
         weights: The facts of a tag.
         sha256: Of the published or local file, 64 hex digits; empty for random values.
         header: The header of an artifact.
+        size_bytes: Of the published or local file.
+        finite: Whether all values are known to be finite.
     """
 
     kind: Kind
@@ -46,6 +52,8 @@ class Source:
     weights: Weights | None = None
     sha256: str = ""
     header: Header | None = None
+    size_bytes: int = 0
+    finite: bool = False
 
     @classmethod
     def artifact(cls, path: Path, header: Header, sha256: str = "") -> "Source":
@@ -74,6 +82,7 @@ def resolve_weights(
     offline: bool = False,
     allow_pth: bool = False,
     sha256: str = "",
+    lock: Lock | None = None,
     progress: Progress = Silent(),
     network: Network = Network(),
 ) -> tuple[Source, dict[str, Tensor] | None]:
@@ -82,12 +91,13 @@ def resolve_weights(
     Args:
         architecture: What they are for.
         spec: None, ``"none"`` or ``"random"`` for random values; ``"default"``; a tag of the architecture, in any
-            case; an ``https://`` URL; or a path: something with a separator, with a suffix of weight files, or that
-            exists.
+            case; an ``https://`` URL; ``hf-hub:ORG/NAME[@REVISION]``; or a path: something with a separator, with a
+            suffix of weight files, or that exists.
         offline: Do not use the network.
         allow_pth: Read a local pickled file, with torch's restricted reader.
         sha256: What the file's SHA-256 has to begin with, where the user pinned it.
-        progress: Where a download is shown.
+        lock: Refuse what it does not list.
+        progress: Where a download is shown, and a licence that forbids commercial use.
         network: How patient a download is.
 
     Returns:
@@ -96,47 +106,65 @@ def resolve_weights(
     Raises:
         UnknownWeightsError: The architecture has no weights of that tag.
         DownloadError: They cannot be fetched.
-        WeightsError: The file is missing or damaged, is not what was pinned, or is for another architecture.
+        WeightsError: The file is missing or damaged, is not what was pinned or locked, or is for another architecture.
     """
     if isinstance(spec, str) and spec.lower() == _DEFAULT:
         spec = architecture.default_weights
     if spec is None or (isinstance(spec, str) and spec.lower() in _RANDOM):
         return Source("random"), None
-    if isinstance(spec, str):
-        known = {weights.tag.lower(): weights for weights in architecture.weights}
-        if weights := known.get(spec.lower()):
-            return _published(architecture, weights, "tag", offline, sha256, progress, network)
-        if spec.startswith(("https://", "http://")):
-            if spec.startswith("http://") and not sha256:
-                raise WeightsError(f"{spec} is not protected on its way: use https, or pin its sha256 in a preset.")
-            weights = Weights(tag="url", url=spec, sha256_prefix=sha256)
-            return _published(architecture, weights, "url", offline, sha256, progress, network)
-        if not _is_path(spec):
-            raise UnknownWeightsError(_unknown(architecture, spec))
-    path = Path(fspath(spec)).expanduser()
-    content = read_state_file(path, allow_pth=allow_pth)
-    _check_pin(str(path), content.sha256, sha256)
+    published = _published(architecture, spec, sha256) if isinstance(spec, str) else None
+    if published is not None:
+        kind, weights = published
+        name = locked_name(architecture.full_name, weights.tag if kind == "tag" else str(spec))
+        _show_licence(name, weights.licence, progress)
+        fetched = fetch(
+            architecture,
+            weights,
+            sha256=lock.sha256_of(name) if lock is not None else "",
+            offline=offline,
+            progress=progress,
+            network=network,
+        )
+        _check_pin(f"{architecture.full_name} {weights.tag}", fetched.sha256, sha256)
+        content = map_safetensors(fetched.path, sha256=fetched.sha256, finite=fetched.finite)
+        path, size_bytes = fetched.path, fetched.size_bytes
+    else:
+        path = Path(fspath(spec)).expanduser()
+        content = open_local(path, allow_pth=allow_pth, progress=progress)
+        _check_pin(str(path), content.sha256, sha256)
+        if lock is not None:
+            lock.check(str(path), content.sha256)
+        size_bytes = path.stat().st_size
     header = _header(architecture, path, content.metadata)
-    kind: Kind = "file" if header is None else "artifact"
-    return Source(kind, path.name, path, sha256=content.sha256, header=header), content.state
+    if header is not None:
+        _show_licence(path.name, header.parent.licence, progress)
+    if published is not None:
+        source = Source(kind, weights.tag if kind == "tag" else str(spec), path, weights if kind == "tag" else None)
+    else:
+        source = Source("file" if header is None else "artifact", path.name, path)
+    source = replace(source, sha256=content.sha256, header=header, size_bytes=size_bytes, finite=content.finite)
+    return source, content.state
 
 
-def _published(
-    architecture: Architecture,
-    weights: Weights,
-    kind: Kind,
-    offline: bool,
-    sha256: str,
-    progress: Progress,
-    network: Network,
-) -> tuple[Source, dict[str, Tensor]]:
-    fetched = fetch(architecture, weights, offline=offline, progress=progress, network=network)
-    _check_pin(f"{architecture.full_name} {weights.tag}", fetched.sha256, sha256)
-    content = read_state_file(fetched.path)
-    header = _header(architecture, fetched.path, content.metadata)
-    if kind == "url":
-        return Source(kind, weights.url or "", fetched.path, None, fetched.sha256, header), content.state
-    return Source(kind, weights.tag, fetched.path, weights, fetched.sha256, header), content.state
+def _published(architecture: Architecture, spec: str, sha256: str) -> tuple[Kind, Weights] | None:
+    """What is to be fetched, for a tag, a URL or a hub's name; None for a path."""
+    known = {weights.tag.lower(): weights for weights in architecture.weights}
+    if weights := known.get(spec.lower()):
+        return "tag", weights
+    if is_hub_name(spec):
+        return "hub", Weights(tag="hf-hub", url=hub_url(spec), sha256_prefix=sha256)
+    if spec.startswith(("https://", "http://")):
+        if spec.startswith("http://") and not sha256:
+            raise WeightsError(f"{spec} is not protected on its way: use https, or pin its sha256 in a preset.")
+        return "url", Weights(tag="url", url=spec, sha256_prefix=sha256)
+    if not _is_path(spec):
+        raise UnknownWeightsError(_unknown(architecture, spec))
+    return None
+
+
+def _show_licence(name: str, licence: str, progress: Progress) -> None:
+    if forbids_commercial_use(licence):
+        progress.warn(f"{name} is under the licence {licence!a}, which forbids commercial use.")
 
 
 def _header(architecture: Architecture, path: Path, metadata: Mapping[str, str]) -> Header | None:
@@ -166,5 +194,5 @@ def _unknown(architecture: Architecture, spec: str) -> str:
     published = f"It has {', '.join(tags)}" if tags else "None are published for it"
     return (
         f"{architecture.full_name} has no weights {spec!r}.{did_you_mean(spec, [*tags, *_RANDOM, _DEFAULT])} "
-        f"{published}; a file's path and 'none' are possible too."
+        f"{published}; a file's path, hf-hub:ORG/NAME and 'none' are possible too."
     )

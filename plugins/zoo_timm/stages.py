@@ -14,7 +14,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from zoo.chain import Features, Stage
+from zoo_timm.several import several_classifiers
 
+_POOL_AFTER_CLASSIFIER = ("AttentionPool2d", "RotAttentionPool2d")
 _FINAL_DROPOUTS = ("head_drop", "drop", "dropout", "head_dropout", "drop_head")
 
 
@@ -50,7 +52,8 @@ def stages(model: nn.Module) -> list[Stage]:
 
     With a single classifier the stages are ``features``, or the finer ones of its family; ``pool``, where what follows
     them has parameters of its own (else it ends the last of them); and ``head``: the dropout before the classifier,
-    and the classifier. With several classifiers ``head`` is all that follows the features.
+    and the classifier. With several classifiers, or one that is not the last step, ``head`` is all that follows the
+    features.
 
     Args:
         model: From ``timm.create_model``, with at least one class.
@@ -58,10 +61,13 @@ def stages(model: nn.Module) -> list[Stage]:
     path = classifier_path(model)
     if path is None:
         head = _head_children(model)
-        return [
-            Stage("features", _Method(_without(model, head), "forward_features")),
-            Stage("head", _Method(_only(model, head), "forward_head")),
-        ]
+        features = _Method(_without(model, head), "forward_features")
+        classifiers = _Method(_only(model, head), "forward_head")
+        ends = several_classifiers(model)
+        if ends is None:
+            return [Stage("features", features), Stage("head", classifiers)]
+        pool, unpool = ends
+        return [Stage("features", nn.Sequential(features, pool)), Stage("head", nn.Sequential(unpool, classifiers))]
     head = {path.partition(".")[0], *_head_children(model)}
     *backbone, last = _feature_stages(model, head)
     pool = _Method(_pool_view(model, path, head), "forward_head")
@@ -77,10 +83,12 @@ def stages(model: nn.Module) -> list[Stage]:
 
 
 def classifier_path(model: nn.Module) -> str | None:
-    """Name of the module that maps pooled features to logits; None where several do."""
+    """Name of the module that maps pooled features to logits; None where several do or more comes after it."""
     path = cast(Any, model).pretrained_cfg.get("classifier")
-    single = isinstance(path, str) and isinstance(cast(Any, model).get_classifier(), nn.Module)
-    return path if single else None
+    if not isinstance(path, str) or not isinstance(cast(Any, model).get_classifier(), nn.Module):
+        return None
+    parent = model.get_submodule(path.rpartition(".")[0])
+    return None if type(parent).__name__ in _POOL_AFTER_CLASSIFIER else path
 
 
 class _Method(nn.Module):
@@ -92,7 +100,8 @@ class _Method(nn.Module):
         self.method = method
 
     def forward(self, x: Features) -> Features:
-        result = getattr(self.part, self.method)(x)
+        # Models with several streams pass lists on.
+        result = getattr(self.part, self.method)(list(x) if isinstance(x, tuple) else x)
         return tuple(result) if isinstance(result, list) else cast(Tensor, result)
 
 

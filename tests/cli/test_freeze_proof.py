@@ -57,7 +57,7 @@ def _finetune(photos: Path, folder: Path, step: int) -> subprocess.CompletedProc
 def test_a_forward_that_updates_a_frozen_buffer_is_caught(photos: Path, tmp_path: Path) -> None:
     found = _finetune(photos, tmp_path, step=1)
     assert found.returncode == 6, found.stderr
-    assert "0.calls" in found.stderr
+    assert ".calls" in found.stderr
     assert "no artifact" in found.stderr
     assert not list(tmp_path.rglob("*.safetensors"))
 

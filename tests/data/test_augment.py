@@ -4,7 +4,8 @@ import torch
 from torchvision.transforms import v2
 
 from zoo.data import augment_batch, permutation, uniforms
-from zoo.data.augment import _rotated, random_crop, smallest_crop
+from zoo.data.augment import random_crop, smallest_crop
+from zoo.data.pixels import rotated
 
 
 def batch(count: int, channels: int = 3, size: tuple[int, int] = (20, 24)) -> torch.Tensor:
@@ -81,7 +82,7 @@ def test_a_random_crop_lies_inside_with_area_and_shape_in_range(size: tuple[int,
         assert min(shares) > 0.07
 
 
-@pytest.mark.parametrize("augment", ["light", "standard"])
+@pytest.mark.parametrize("augment", ["light", "standard", "strong"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_an_image_is_changed_alike_in_every_batch(augment: str, channels: int) -> None:
     images = batch(33, channels)
@@ -97,7 +98,7 @@ def test_an_image_is_changed_alike_in_every_batch(augment: str, channels: int) -
         assert torch.equal(part, together[start:stop])
 
 
-@pytest.mark.parametrize("augment", ["light", "standard"])
+@pytest.mark.parametrize("augment", ["light", "standard", "strong"])
 def test_the_number_of_threads_changes_nothing(augment: str) -> None:
     images = batch(9)
     threads = torch.get_num_threads()
@@ -116,7 +117,7 @@ def test_none_gives_the_images_back() -> None:
     assert augment_batch(images, augment="none", seed=0, epoch=0, indices=[0, 1]) is images
 
 
-@pytest.mark.parametrize("augment", ["light", "standard"])
+@pytest.mark.parametrize("augment", ["light", "standard", "strong"])
 def test_images_differ_by_epoch_seed_and_view(augment: str) -> None:
     images = batch(1).expand(4, -1, -1, -1)
     found = augment_batch(images, augment=augment, seed=0, epoch=0, indices=range(4))
@@ -126,7 +127,7 @@ def test_images_differ_by_epoch_seed_and_view(augment: str) -> None:
         assert not torch.equal(other, found)
 
 
-@pytest.mark.parametrize("augment", ["light", "standard"])
+@pytest.mark.parametrize("augment", ["light", "standard", "strong"])
 def test_values_stay_in_range_and_the_input_is_left_alone(augment: str) -> None:
     images = batch(40)
     before = images.clone()
@@ -164,11 +165,11 @@ def test_rotation_equals_torchvision_inside(size: tuple[int, int]) -> None:
     image = torch.nn.functional.interpolate(coarse, size, mode="bicubic").mul(60).add(100).round().to(torch.uint8)
     draws = uniforms(0, 0, range(20))
     draws = draws[draws[:, 10] >= 0.5][:6]  # not flipped
-    found = _rotated(image.expand(6, -1, -1, -1), draws)
-    for rotated, draw in zip(found, draws[:, 11], strict=True):
+    found = rotated(image.expand(6, -1, -1, -1), draws[:, 11], draws[:, 10] < 0.5)
+    for turned, draw in zip(found, draws[:, 11], strict=True):
         degrees = 15 * (2 * float(draw) - 1)
         expected = v2.functional.rotate(image.float(), degrees, interpolation=v2.InterpolationMode.BILINEAR)[0]
-        assert (rotated - expected)[:, 6:-6, 6:-6].abs().max() < 0.1
+        assert (turned - expected)[:, 6:-6, 6:-6].abs().max() < 0.1
 
 
 def test_the_alpha_channel_keeps_its_values() -> None:
@@ -185,7 +186,7 @@ def test_a_gpu_changes_images_as_the_processor_does() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     images = batch(16)
-    for augment in ("light", "standard"):
+    for augment in ("light", "standard", "strong"):
         here = augment_batch(images, augment=augment, seed=0, epoch=0, indices=range(16))
         there = augment_batch(images.cuda(), augment=augment, seed=0, epoch=0, indices=range(16))
         assert there.is_cuda

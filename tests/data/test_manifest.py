@@ -91,3 +91,31 @@ def test_a_group_must_be_given_and_known(manifest: Callable[..., Path]) -> None:
 def test_another_encoding_is_refused(manifest: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match="not UTF-8 text"):
         find_images(manifest("path,label\n3.png,größe\n", "latin-1"))
+
+
+def test_the_column_labels_makes_the_data_multi_label(manifest: Callable[..., Path]) -> None:
+    found = find_images(manifest("path,labels\n3.png,b|a\nx/1.png,\n4.png, c \nx/2.png,a|a\n"))
+    assert found.multi_label
+    assert found.classes == ("a", "b", "c")
+    assert found.splits["all"].labels == ((0, 1), (2,), (), (0,))
+    assert found.counts("all") == (2, 1, 1)
+
+
+def test_a_single_label_is_enough_where_images_may_lack_it(manifest: Callable[..., Path]) -> None:
+    found = find_images(manifest("path,labels\n3.png,crack\n4.png,\n"))
+    assert (found.classes, found.splits["all"].labels) == (("crack",), ((0,), ()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,labels\n3.png,a,a|b\n", "a column 'label' .* and a column 'labels'"),
+        ("path,labels\n3.png,a;b\n", r"line 2: the labels 'a;b' are not separated by \|"),
+        ("path,labels\n3.png,a||b\n", r"line 2: a label in 'a\|\|b' is empty"),
+        ("path,labels\n3.png,\n4.png,\n", "the column 'labels' is empty in every line"),
+        ("path,labels,split\n3.png,a,train\n4.png,b|a,val\n", "'b' is a class of val but not of train"),
+    ],
+)
+def test_wrong_label_lists_are_named(manifest: Callable[..., Path], text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        find_images(manifest(text))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from zoo.training.schedule import factor
+from zoo.recipes import Phase
+from zoo.training.schedule import factor, plateau_factor, warmup_of
 
 
 @pytest.mark.parametrize("steps", [5, 10, 37, 400])
@@ -34,8 +35,32 @@ def test_warmup_rises_in_equal_parts_to_the_peak() -> None:
     assert factors[4:] == sorted(factors[4:], reverse=True)
 
 
-def test_constant_stays() -> None:
-    assert {factor("constant", step, 5, warmup=0.5) for step in range(5)} == {1.0}
+def test_constant_stays_after_its_warmup() -> None:
+    assert {factor("constant", step, 5) for step in range(5)} == {1.0}
+    assert [factor("constant", step, 5, warmup=0.4) for step in range(5)] == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
+
+
+def rows(*accuracies: float) -> list[dict[str, float]]:
+    return [{"val_accuracy": accuracy, "val_loss": 1 - accuracy} for accuracy in accuracies]
+
+
+def test_plateau_lowers_the_rate_whenever_the_metric_stops_getting_better() -> None:
+    phase = Phase(epochs=9, schedule="plateau", plateau=2)
+    assert plateau_factor(phase, []) == 1
+    assert plateau_factor(phase, rows(0.5, 0.6, 0.6)) == 1
+    assert plateau_factor(phase, rows(0.5, 0.6, 0.6, 0.6)) == pytest.approx(0.1)
+    assert plateau_factor(phase, rows(0.5, 0.6, 0.6, 0.6, 0.7, 0.6, 0.5)) == pytest.approx(0.01)
+
+
+def test_a_metric_that_is_not_finite_never_counts_as_better() -> None:
+    phase = Phase(epochs=9, schedule="plateau", plateau=1)
+    assert plateau_factor(phase, [*rows(0.5), {"val_accuracy": 0.9, "val_loss": float("nan")}]) == pytest.approx(0.1)
+
+
+def test_warmup_is_the_schedules_own_unless_given() -> None:
+    assert warmup_of(Phase(epochs=1)) == 0.05
+    assert warmup_of(Phase(epochs=1, schedule="constant")) == 0
+    assert warmup_of(Phase(epochs=1, schedule="constant", warmup=0.2)) == 0.2
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])

@@ -190,18 +190,18 @@ def test_a_history_row_has_these_keys_and_counts_from_the_start_of_the_run() -> 
 
 def test_the_module_holds_the_tensors_of_the_best_epoch() -> None:
     class Vandal(Callback):
-        """Keeps the second epoch's state and ruins the head after it."""
+        """Keeps the third epoch's state and ruins the head after it."""
 
         def on_epoch_end(self, state: Any, row: Any) -> None:
-            if state.epoch == 1:
+            if state.epoch == 2:
                 self.kept = bytes_of(chain)
                 chain.model[2][1].weight.data *= -50
 
     vandal = Vandal()
     chain = small_chain()
-    _, result = fit(Phase(epochs=4, lr=0.005, schedule="constant"), chain=chain, callbacks=[vandal])
-    assert result.best_epoch == 1
-    assert result.best == result.history[1]
+    _, result = fit(Phase(epochs=4, lr=0.02, schedule="constant"), chain=chain, callbacks=[vandal])
+    assert result.best_epoch == 2
+    assert result.best == result.history[2]
     assert bytes_of(chain) == vandal.kept
     logits, targets = predict_logits(chain.model, VALIDATION, engine=cpu_engine())
     assert (logits.argmax(dim=1) == targets).double().mean().item() == pytest.approx(result.best["val_accuracy"])
@@ -236,22 +236,49 @@ def test_patience_without_validation_is_not_ignored_in_silence() -> None:
     assert "every epoch runs" in notes.texts[0]
 
 
-def test_a_loss_that_is_not_finite_names_the_step_and_the_samples() -> None:
+def test_a_step_whose_loss_is_not_finite_changes_nothing_and_names_its_samples() -> None:
     train = Samples(32)
     train.inputs[5] = float("nan")
     position = [5 in batch.indices for batch in train.epoch(0)].index(True)
     samples = list(train.epoch(0))[position].indices.tolist()
-    with pytest.raises(TrainingError, match=f"step {position + 1} of epoch 1.* {', '.join(map(str, samples))}:"):
-        fit(Phase(epochs=2, lr=0.01), train=train)
+    notes, chain = Notes(), small_chain()
+    _, result = fit(Phase(epochs=3, lr=0.02), train=train, chain=chain, progress=notes)
+    skipped = [text for text in notes.texts if "skipped" in text and "not finite" in text]
+    assert len(skipped) == 3
+    assert f"step {position + 1} of epoch 1, on samples {', '.join(map(str, samples))}:" in skipped[0]
+    assert [row["skipped_steps"] for row in result.history] == [1, 1, 1]
+    assert all(torch.isfinite(tensor).all() for tensor in chain.model.state_dict().values())
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
 
 
-def test_a_gradient_that_is_not_finite_is_noticed() -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_skipped_first_step_leaves_model_and_optimizer_as_they_were(optimizer: Any) -> None:
+    class AfterABadOne(Samples):
+        def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+            bad = torch.full_like(self.inputs[:8], float("nan"))
+            yield from [Batch(bad, self.targets[:8], torch.arange(8), 8), *super().epoch(epoch)][start:]
+
+        def __len__(self) -> int:
+            return super().__len__() + 1
+
+    phase = Phase(epochs=1, lr=0.02, schedule="constant", optimizer=optimizer)
+    after_a_bad_one, plain = small_chain(), small_chain()
+    for chain, train in ((after_a_bad_one, AfterABadOne(24)), (plain, Samples(24))):
+        chain.model[2][0].p = 0.0  # dropout depends on the number of the step
+        fit(phase, chain=chain, train=train, val=None)
+    assert bytes_of(after_a_bad_one) == bytes_of(plain)
+
+
+def test_a_gradient_that_is_not_finite_is_noticed_and_several_in_a_row_end_training() -> None:
     class Treacherous(nn.Module):
         def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
             return (logits - logits).sum(dim=1).sqrt()  # 0, with a gradient of inf * 0
 
-    with pytest.raises(TrainingError, match="step 1 of epoch 1"):
-        fit(Phase(epochs=1, lr=0.01), criterion=Treacherous())
+    chain = small_chain()
+    before = bytes_of(chain)
+    with pytest.raises(TrainingError, match="step 5 of epoch 1.*None of them changed the model"):
+        fit(Phase(epochs=1, lr=0.01), criterion=Treacherous(), chain=chain)
+    assert bytes_of(chain) == before
 
 
 def test_a_validation_loss_that_is_never_finite_is_an_error() -> None:

@@ -19,9 +19,19 @@ _COMMANDS = {
     "predict": ("predict:predict_command", "Classify photos."),
     "verify": ("verify:verify_command", "Check that an artifact is what it claims to be."),
     "demo": ("demo:demo_command", "Run the whole job on real digits, offline, in under a minute."),
+    "plugins": ("plugins:plugins_group", "List, check, explain and begin plugins."),
+    "registry": ("registry:registry_group", "Show and check registry.toml."),
     "doctor": ("doctor:doctor_command", "Show the machine, versions, plugins and caches."),
     "cache": ("cache:cache_group", "List or clean zoo's caches."),
 }
+# The \b line tells click to leave the lines below it as they are.
+_HELP = """A model zoo and transfer-learning toolkit for images.
+
+\b
+zoo demo                                  the whole job on real digits, offline
+zoo finetune PHOTOS --model simple_cnn    a folder of photos, one folder per class
+zoo predict model.safetensors photo.jpg   needs nothing else
+"""
 _INTERRUPTED = 130
 _TERMINATED = 143
 
@@ -61,18 +71,14 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
 )
 def cli() -> None:
-    r"""A model zoo and transfer-learning toolkit for images.
-
-    \b
-    zoo demo                                  the whole job on real digits, offline
-    zoo finetune PHOTOS --model simple_cnn    a folder of photos, one folder per class
-    zoo predict model.safetensors photo.jpg   needs nothing else
-    """
+    """The group that every command belongs to."""
 
 
 def main() -> NoReturn:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from zoo.cli.options import (
+    cache_option,
     machine_options,
     output_options,
     parse_options,
@@ -27,6 +28,7 @@ from zoo.cli.options import (
 @click.option("--in-channels", type=click.Choice(["1", "3", "4"]), default="3", help="For an architecture.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch.")
 @click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+@cache_option
 @machine_options
 @weights_options
 @registry_option
@@ -62,12 +64,19 @@ def evaluate_command(
         return
     print_figures({found.split: found.report})
     rows = [row for row in found.report["per_class"] if row["support"]]
+    multi_label = "map" in found.report
+    names = ["precision", "recall", "f1", *(["average_precision", "auroc", "threshold"] if multi_label else [])]
     table(
         [
-            [printable(row["class"]), row["support"], *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))]
+            [
+                printable(row["class"]),
+                row["support"],
+                *(None if row[name] is None else f"{row[name]:.4f}" for name in names),
+            ]
             for row in rows
         ],
-        ["class", "images", "precision", "recall", "f1"],
+        ["label" if multi_label else "class", "images", *(name.replace("_", " ") for name in names)],
     )
     right = round(found.report["accuracy"] * found.report["count"])
-    click.echo(f"{right} of {found.report['count']} right, computed in {found.precision}")
+    what = "have every label right" if multi_label else "right"
+    click.echo(f"{right} of {found.report['count']} {what}, computed in {found.precision}")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from zoo.cli.options import (
+    cache_option,
     machine_options,
     output_options,
     parse_options,
@@ -13,12 +14,12 @@ from zoo.cli.options import (
     registry_option,
     weights_options,
 )
-from zoo.errors import OptionError
+from zoo.errors import OptionError, UsageError
 
 
 @click.command("finetune")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="Architecture, preset or alias, for example resnet50.")
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("--model", help="Architecture, preset or alias, for example resnet50.")
 @click.option("--weights", default="default", show_default=True, help="A published tag, a file, or none.")
 @click.option(
     "--recipe", help="frozen, full, or one of your registry.toml.  [default: frozen if pretrained, else full]"
@@ -26,7 +27,13 @@ from zoo.errors import OptionError
 @click.option("--epochs", help="Epochs; with several phases one number each: 5,10.")
 @click.option("--lr", help="Learning rate; with several phases one number each: 1e-3,1e-4.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.")
-@click.option("--augment", type=click.Choice(["none", "light", "standard"]), help="Random changes of training images.")
+@click.option(
+    "--augment", type=click.Choice(["none", "light", "standard", "strong"]), help="Random changes of training images."
+)
+@click.option(
+    "--views", type=click.IntRange(min=0), help="Versions that --augment makes of each image once and for all."
+)
+@cache_option
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the architecture; repeatable.")
 @click.option("--image-size", type=click.IntRange(min=1), help="Height and width of the input in pixels.")
 @click.option(
@@ -47,13 +54,27 @@ from zoo.errors import OptionError
 @click.option("--split-seed", type=click.IntRange(min=0), help="Decides the split.  [default: the seed]")
 @click.option("--group-by", metavar="COLUMN", help="Manifest column whose equal values stay in one split.")
 @click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/DATA-MODEL-N]")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with a run that was stopped or killed; takes no DATA and no other options.",
+)
+@click.option(
+    "--checkpoint-every",
+    metavar="STEPS|TIME",
+    default="60s",
+    show_default=True,
+    help="How often the run's state is saved: 500, 90s, 2m.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and stop.")
 @machine_options
 @weights_options
 @registry_option
 @output_options
 def finetune_command(
-    data: Path,
+    data: Path | None,
+    resume: Path | None,
     epochs: str | None,
     lr: str | None,
     options: tuple[str, ...],
@@ -67,11 +88,17 @@ def finetune_command(
     """Train a classifier on DATA and prove it.
 
     DATA is a folder with one folder of photos per class, a folder with train/ val/ test/, or a CSV manifest
-    path,label[,split].
+    path,label[,split]. With path,labels[,split] an image has any number of labels, a|b, or none.
     """
     from zoo.console import ConsoleProgress
     from zoo.finetuning import finetune
 
+    if resume is not None:
+        _refuse_other_options(click.get_current_context())
+        _print_run(finetune(resume=resume, progress=ConsoleProgress(quiet=quiet)), as_json=as_json)
+        return
+    if data is None or settings["model"] is None:
+        raise UsageError("give DATA and --model NAME, or --resume RUN to go on with a run; 'zoo list' shows the names.")
     settings |= {
         "epochs": _numbers("--epochs", epochs, int),
         "lr": _numbers("--lr", lr, float),
@@ -83,7 +110,10 @@ def finetune_command(
         planned = finetune(data, dry_run=True, **settings)
         print_json(planned.summary()) if as_json else click.echo(planned.text())
         return
-    run = finetune(data, **settings)
+    _print_run(finetune(data, **settings), as_json=as_json)
+
+
+def _print_run(run: Any, *, as_json: bool) -> None:
     if as_json:
         print_json(run.summary())
         return
@@ -93,6 +123,21 @@ def finetune_command(
     click.echo(f"next      zoo predict {run.artifact} PHOTO.jpg")
 
 
+def _refuse_other_options(context: click.Context) -> None:
+    """Refuse what a resumed run would ignore."""
+    allowed = {"resume", "as_json", "quiet", "traceback"}
+    given = [
+        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in allowed
+        and context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(
+            f"--resume takes everything from the run's config.toml: leave out {', '.join(given)}, or train anew."
+        )
+
+
 def print_figures(metrics: Any) -> None:
     """One table: a row a split."""
     from zoo.console import table
@@ -100,18 +145,29 @@ def print_figures(metrics: Any) -> None:
     if not metrics:
         return
     with_top5 = all("top5" in report for report in metrics.values())
-    names = ["accuracy", *(["top5"] if with_top5 else []), "precision", "recall", "f1", "loss"]
+    multi_label = any("map" in report for report in metrics.values())
+    middle = ["map", "micro_f1"] if multi_label else ["top5"] if with_top5 else []
+    names = ["accuracy", *middle, "precision", "recall", "f1", "loss"]
     table(
         [
             [
                 split,
                 report["count"],
-                *(f"{report[name]:.2%}" if name in ("accuracy", "top5") else f"{report[name]:.4f}" for name in names),
+                *(_figure(name, report[name]) for name in names),
             ]
             for split, report in metrics.items()
         ],
-        ["split", "images", *names],
+        ["split", "images", *(_HEADINGS.get(name, name) if multi_label else name for name in names)],
     )
+
+
+_HEADINGS = {"accuracy": "all labels right", "map": "mAP", "micro_f1": "micro f1", "f1": "macro f1"}
+
+
+def _figure(name: str, value: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.2%}" if name in ("accuracy", "top5") else f"{value:.4f}"
 
 
 def _numbers(option: str, text: str | None, kind: type[int] | type[float]) -> Any:

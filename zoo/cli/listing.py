@@ -109,6 +109,7 @@ def _show_artifact(path: Path, as_json: bool) -> None:
         ("classes", f"{len(header.classes)}: {', '.join(header.classes[:12])}{' …' * (len(header.classes) > 12)}"),
         ("input", " × ".join(map(str, header.preprocessing.input_size))),
         ("parent", f"{header.parent.kind} {header.parent.spec} {header.parent.sha256[:12]}".strip()),
+        ("licence", header.parent.licence and f"{header.parent.licence}, of the parent"),
         ("recipe", f"{header.recipe.name}: {len(header.recipe.phases)} phase(s)"),
         ("precision", header.numerics.precision),
     ]

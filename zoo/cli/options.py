@@ -25,6 +25,9 @@ registry_option = click.option(
     "--registry", type=click.Path(path_type=Path), help="A registry.toml that goes before all others."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+cache_option = click.option(
+    "--cache/--no-cache", default=True, help="Keep the features of frozen parts, or run those parts every time."
+)
 output_options = _group(
     json_option,
     click.option("--quiet", "-q", is_flag=True, help="Print results and errors only."),
@@ -45,6 +48,7 @@ machine_options = _group(
 weights_options = _group(
     click.option("--offline", is_flag=True, help="Never download."),
     click.option("--allow-pth", is_flag=True, help="Read local .pth files, with pickle's code execution switched off."),
+    click.option("--locked", is_flag=True, help="Refuse weights that registry.lock does not list; ZOO_LOCKED=1 too."),
 )
 
 

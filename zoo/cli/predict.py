@@ -2,8 +2,9 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,9 @@ from zoo.cli.options import (
     weights_options,
 )
 from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.prediction import Prediction
 
 
 @click.command("predict")
@@ -48,7 +52,8 @@ def predict_command(
 ) -> None:
     """Classify IMAGES with TARGET, an artifact's file or an architecture with --weights.
 
-    IMAGES are files, folders, or - for the bytes of one image on standard input.
+    IMAGES are files, folders, or - for the bytes of one image on standard input. A multi-label model answers with the
+    labels whose probabilities reach the thresholds in its file, whatever --top-k says; --json has both.
     """
     from zoo.console import ConsoleProgress, printable, table
     from zoo.data import find_images_to_predict
@@ -77,14 +82,22 @@ def predict_command(
     rows = [
         [name, rank, label, probability]
         for name, prediction in zip(names, predictions, strict=True)
-        for rank, (label, probability) in enumerate(prediction.top, start=1)
+        for rank, (label, probability) in enumerate(_shown(model.task.name, prediction), start=1)
     ]
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["image", "rank", "label", "probability"])
-        writer.writerows([name, rank, label, f"{probability:.6f}"] for name, rank, label, probability in rows)
+        writer.writerows([name, rank, label, f"{p:.6f}" if label else ""] for name, rank, label, p in rows)
         return
     table(
-        [[printable(name) if rank == 1 else "", printable(label), f"{p:.1%}"] for name, rank, label, p in rows],
+        [
+            [printable(name) if rank == 1 else "", printable(label) or None, f"{p:.1%}" if label else None]
+            for name, rank, label, p in rows
+        ],
         ["image", "label", "probability"],
     )
+
+
+def _shown(task: str, prediction: "Prediction") -> Sequence[tuple[str, float]]:
+    """What to list for an image; an image with none of the labels is listed with an empty one."""
+    return (prediction.labels or [("", 0.0)]) if task == "multi-label" else prediction.top

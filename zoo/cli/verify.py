@@ -18,6 +18,7 @@ def verify_command(
     parent: str | None,
     offline: bool,
     allow_pth: bool,
+    locked: bool,
     registry: Path | None,
     as_json: bool,
     quiet: bool,
@@ -29,7 +30,9 @@ def verify_command(
     """
     from zoo.proof import verify
 
-    found = verify(file, parent=parent, offline=offline, allow_pth=allow_pth, registry=registry)
+    found = verify(
+        file, parent=parent, offline=offline, allow_pth=allow_pth, locked=locked, registry=registry
+    )
     if as_json:
         print_json(
             {

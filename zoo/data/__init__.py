@@ -5,7 +5,7 @@ from zoo.data.batches import ImageBatches, evaluation_steps, training_steps
 from zoo.data.checks import Finding, check_images, leave_out
 from zoo.data.decode import decode, read_image_file
 from zoo.data.discovery import find_images, find_images_to_predict
-from zoo.data.images import ImageData, ImageSet
+from zoo.data.images import ImageData, ImageSet, Label
 from zoo.data.reader import BadImage, ImageReader, Request, Scan, available_processors
 from zoo.data.splits import fingerprint, split_images
 from zoo.data.transforms import Transform, normalise, to_batch
@@ -17,6 +17,7 @@ __all__ = [
     "ImageData",
     "ImageReader",
     "ImageSet",
+    "Label",
     "Request",
     "Scan",
     "Transform",

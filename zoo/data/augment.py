@@ -6,25 +6,28 @@ Neither the order of the images nor the batch, worker or process they are handle
 import math
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn import functional
 
+from zoo.data.pixels import flipped, recoloured, rotated
+from zoo.data.trivial import erased, trivially_changed
 from zoo.recipes import Augment
 
-DRAWS = 16
-"""Random numbers drawn for each image and epoch: 0–9 place the crop, 10 flips, 11 rotates, 12–14 change colours."""
+DRAWS = 24
+"""Random numbers drawn for each image and epoch.
+
+0–9 place the crop, 10 flips, 11 rotates, 12–14 change colours, 15–17 choose TrivialAugment's change, 18–22 erase.
+"""
 
 CROP_DRAWS = 10
+
+CROPPING: frozenset[Augment] = frozenset({"standard", "strong"})
+"""The augmentations that begin with a random resized crop, which takes place when an image is read."""
 
 _CROP_TRIES = 4
 _CROP_AREA = (0.25, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
-_FLIP, _ROTATE, _BRIGHTNESS, _CONTRAST, _SATURATION = 10, 11, 12, 13, 14
-_ROTATION_DEGREES = 15.0
-_JITTER = 0.2
-_LUMA = (0.299, 0.587, 0.114)
+_FLIP, _ROTATE, _COLOURS, _TRIVIAL, _ERASE = 10, 11, slice(12, 15), slice(15, 18), slice(18, 23)
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -97,7 +100,9 @@ def augment_batch(
 
     ``"light"`` flips half of the images, rotates by up to 15° (edges are mirrored outwards) and changes brightness,
     contrast and saturation by up to 20 %. ``"standard"`` does the same but for the rotation; its random resized crop
-    has taken place when the image was read. Saturation needs 3 channels; the fourth is left as it is but for its place.
+    has taken place when the image was read. ``"strong"`` follows the same crop and flip with one change at random of
+    TrivialAugment (:mod:`zoo.data.trivial`) and erases a rectangle from every fourth image. Saturation needs 3
+    channels; the fourth is left as it is but for its place.
 
     Args:
         images: ``(N, C, H, W)`` with values 0–255, uint8 or float32.
@@ -114,66 +119,11 @@ def augment_batch(
         return images
     positions = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
     draws = uniforms(seed, epoch, positions, view)
-    moved = _rotated(images, draws) if augment == "light" else _flipped(images, draws)
-    return _recoloured(moved, images, draws)
-
-
-def _flipped(images: Tensor, draws: NDArray[np.float32]) -> Tensor:
-    flip = _column(draws[:, _FLIP] < 0.5, images)
-    return torch.where(flip, images.flip(3), images).to(dtype=torch.float32, memory_format=torch.contiguous_format)
-
-
-def _rotated(images: Tensor, draws: NDArray[np.float32]) -> Tensor:
-    height, width = images.shape[2:]
-    # math.cos one by one: vectorised cosines may differ in the last bit with the length of the vector.
-    angles = [math.radians(_ROTATION_DEGREES * (2 * float(draw) - 1)) for draw in draws[:, _ROTATE]]
-    cosine = np.array([math.cos(angle) for angle in angles])
-    sine = np.array([math.sin(angle) for angle in angles])
-    flip = np.where(draws[:, _FLIP] < 0.5, -1.0, 1.0)
-
-    def factor(values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(images.device).view(-1, 1, 1)
-
-    x = ((torch.arange(width, device=images.device, dtype=torch.float32) * 2 + 1) / width - 1).view(1, 1, width)
-    y = ((torch.arange(height, device=images.device, dtype=torch.float32) * 2 + 1) / height - 1).view(1, height, 1)
-    # Elementwise, not affine_grid: its matrix product may differ in the last bit with the size of the batch.
-    source_x = x * factor(cosine * flip) - y * factor(sine * (height / width) * flip)
-    source_y = x * factor(sine * (width / height)) + y * factor(cosine)
-    grid = torch.stack((source_x, source_y), dim=3)
-    pixels = images.to(dtype=torch.float32, memory_format=torch.contiguous_format)
-    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def _recoloured(moved: Tensor, images: Tensor, draws: NDArray[np.float32]) -> Tensor:
-    """Brightness, contrast around the original's mean grey, saturation: together one linear map of the colours."""
-    brightness, contrast, saturation = (
-        1 + _JITTER * (2 * draws[:, column].astype(np.float64) - 1) for column in (_BRIGHTNESS, _CONTRAST, _SATURATION)
-    )
-    channels = images.shape[1]
-    colours = moved if channels < 4 else moved[:, :3]
-    if channels < 3:
-        saturation = np.ones_like(saturation)
-    offset = _mean_grey(images) * _column(brightness * (1 - contrast), images)
-    recoloured = colours * _column(saturation * brightness * contrast, images)
-    if channels >= 3:
-        red, green, blue = (colours[:, channel : channel + 1] * _LUMA[channel] for channel in range(3))
-        recoloured += (red + green + blue) * _column((1 - saturation) * brightness * contrast, images)
-    recoloured = recoloured.add_(offset).clamp_(0, 255)
-    return recoloured if channels < 4 else torch.cat((recoloured, moved[:, 3:]), dim=1)
-
-
-def _mean_grey(images: Tensor) -> Tensor:
-    # Sums of whole numbers are exact in any order, so the mean does not depend on how the work is shared out.
-    whole = images if images.dtype == torch.uint8 else images.round().to(torch.int64)
-    means = whole.sum(dim=(2, 3), dtype=torch.int64).to(torch.float32) / (images.shape[2] * images.shape[3])
-    if images.shape[1] < 3:
-        return means[:, :1].view(-1, 1, 1, 1)
-    return (means[:, 0] * _LUMA[0] + means[:, 1] * _LUMA[1] + means[:, 2] * _LUMA[2]).view(-1, 1, 1, 1)
-
-
-def _column(values: NDArray[np.float64] | NDArray[np.bool_], images: Tensor) -> Tensor:
-    kind = torch.bool if values.dtype == np.bool_ else torch.float32
-    return torch.from_numpy(values).to(device=images.device, dtype=kind).view(-1, 1, 1, 1)
+    flip = draws[:, _FLIP] < 0.5
+    if augment == "strong":
+        return erased(trivially_changed(flipped(images, flip), draws[:, _TRIVIAL]), draws[:, _ERASE])
+    moved = rotated(images, draws[:, _ROTATE], flip) if augment == "light" else flipped(images, flip)
+    return recoloured(moved, images, draws[:, _COLOURS])
 
 
 def _area_share(draw: float) -> float:

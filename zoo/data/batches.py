@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.data.augment import CROP_DRAWS, permutation, uniforms
+from zoo.data.augment import CROP_DRAWS, CROPPING, permutation, uniforms
 from zoo.data.reader import ImageReader, Request
 from zoo.recipes import Augment
 from zoo.training.batches import Batch
@@ -42,9 +42,9 @@ def evaluation_steps(count: int, batch_size: int) -> Steps:
 class ImageBatches:
     """Images with their targets as the trainer takes them (:class:`zoo.training.batches.Batches`).
 
-    Inputs are uint8 ``(N, C, H, W)``. The random box of ``augment="standard"`` is cut when an image is read; all else
-    is the work of :func:`~zoo.data.augment.augment_batch` on the device. A step that is shorter than ``pad_to`` is
-    filled up with its last image.
+    Inputs are uint8 ``(N, C, H, W)``. The random box of ``"standard"`` and ``"strong"`` is cut when an image is read;
+    all else is the work of :func:`~zoo.data.augment.augment_batch` on the device. A step that is shorter than
+    ``pad_to`` is filled up with its last image.
 
     Args:
         reader: Where the images come from.
@@ -52,7 +52,7 @@ class ImageBatches:
         targets: int64 ``(n,)`` class indices, or float32 ``(n, classes)``.
         steps: Which images each step of an epoch takes, for example :func:`training_steps`.
         pad_to: Rows of every batch; None pads nothing.
-        augment: Only ``"standard"`` changes how images are read.
+        augment: Those of :data:`~zoo.data.augment.CROPPING` change how images are read.
         seed: Seed of the random boxes.
         view: Which of several versions of each epoch's boxes.
     """
@@ -69,20 +69,20 @@ class ImageBatches:
         seed: int = 0,
         view: int = 0,
     ):
-        self._reader = reader
-        self._positions = np.asarray(positions, dtype=np.int64)
+        self.reader = reader
+        self.positions = np.asarray(positions, dtype=np.int64)
         self.targets = torch.as_tensor(targets)
-        if len(self._positions) != len(self.targets):
-            raise ValueError(f"{len(self._positions)} positions and {len(self.targets)} targets")
-        self._steps = steps
-        self._pad_to = pad_to
-        self._crops = augment == "standard"
+        if len(self.positions) != len(self.targets):
+            raise ValueError(f"{len(self.positions)} positions and {len(self.targets)} targets")
+        self.steps = steps
+        self.pad_to = pad_to
+        self._crops = augment in CROPPING
         self._seed = seed
         self._view = view
 
     def __len__(self) -> int:
         """Steps an epoch."""
-        return len(self._steps(0))
+        return len(self.steps(0))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from step ``start`` on, read ahead in threads.
@@ -90,18 +90,18 @@ class ImageBatches:
         Raises:
             DataError: An image cannot be read.
         """
-        steps = self._steps(epoch)[start:]
+        steps = self.steps(epoch)[start:]
         requests = (self._request(epoch, indices) for indices in steps)
-        for indices, images in zip(steps, self._reader.ahead(requests), strict=True):
+        for indices, images in zip(steps, self.reader.ahead(requests), strict=True):
             yield self._batch(images, torch.from_numpy(indices))
 
     def _request(self, epoch: int, indices: NDArray[np.int64]) -> Request:
         crops = uniforms(self._seed, epoch, indices, self._view, CROP_DRAWS) if self._crops else None
-        return Request(self._positions[indices].tolist(), crops)
+        return Request(self.positions[indices].tolist(), crops)
 
     def _batch(self, images: Tensor, indices: Tensor) -> Batch:
         count = len(indices)
-        padding = max(0, (self._pad_to or 0) - count)
+        padding = max(0, (self.pad_to or 0) - count)
         if padding:
             rows = torch.cat((torch.arange(count), torch.full((padding,), count - 1)))
             images, indices = images[rows], indices[rows]

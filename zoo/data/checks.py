@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from zoo.data.images import ImageData, listed
+from zoo.data.images import ImageData, Label, listed
 from zoo.data.reader import BadImage
 from zoo.errors import DataError
 
@@ -58,8 +58,9 @@ def leave_out(data: ImageData, bad: Iterable[BadImage]) -> ImageData:
     splits = {}
     for split, images in data.splits.items():
         kept = images.subset(position for position, path in enumerate(images.paths) if path not in unreadable)
-        for label in sorted(set(images.labels) - set(kept.labels)):
-            path = images.paths[images.labels.index(label)]
+        sets = images.label_sets
+        for label in sorted(set().union(*sets) - set().union(*kept.label_sets)):
+            path = next(path for path, labels in zip(images.paths, sets, strict=True) if label in labels)
             where = "" if split == "all" else f" in {split}"
             raise DataError(
                 f"no image of class {data.classes[label]!r}{where} can be read, for example {path}: "
@@ -90,7 +91,7 @@ def _shared_images(data: ImageData, digests: Mapping[Path, str]) -> list[Finding
 
 
 def _contradictions(data: ImageData, digests: Mapping[Path, str]) -> list[Finding]:
-    labels: dict[str, dict[int, Path]] = defaultdict(dict)
+    labels: dict[str, dict[Label, Path]] = defaultdict(dict)
     for images in data.splits.values():
         for path, label in zip(images.paths, images.labels, strict=True):
             labels[digests[path]].setdefault(label, path)
@@ -98,11 +99,8 @@ def _contradictions(data: ImageData, digests: Mapping[Path, str]) -> list[Findin
     if not twice:
         return []
     first, second = list(twice[0].values())[:2]
-    return [
-        Finding(
-            "warning", f"{len(twice)} image(s) have more than one class, for example {first} and {second} are equal"
-        )
-    ]
+    what = "different labels" if data.multi_label else "more than one class"
+    return [Finding("warning", f"{len(twice)} image(s) have {what}, for example {first} and {second} are equal")]
 
 
 def _missing_classes(data: ImageData) -> list[Finding]:

@@ -44,7 +44,7 @@ def find_images(data: str | Path, *, group_by: str | None = None, min_classes: i
     Args:
         data: The folder, or the manifest.
         group_by: Column of the manifest that says what must stay on one side of a split.
-        min_classes: Fewest classes that are enough.
+        min_classes: Fewest classes that are enough; multi-label data may have a single one.
 
     Returns:
         The images, in an order that does not depend on the file system.
@@ -66,7 +66,7 @@ def find_images(data: str | Path, *, group_by: str | None = None, min_classes: i
             found = _read_folder(root)
         except OSError as error:
             raise DataError(f"cannot read {error.filename or root}: {error.strerror or error}.") from error
-    if len(found.classes) < min_classes:
+    if len(found.classes) < min_classes and not found.multi_label:
         raise DataError(
             f"{root} holds one class only ({found.classes[0]!r}); telling images apart takes at least {min_classes}: "
             "add a folder for each other class."
@@ -128,7 +128,7 @@ def _read_folder(root: Path) -> ImageData:
         if not part.images:
             raise _no_classes(where, part)
     rows = {
-        split: [(relative, root / relative, name, "") for relative, name in part.images]
+        split: [(relative, root / relative, (name,), "") for relative, name in part.images]
         for split, part in found.items()
     }
     left_out = [name for name in folders if split_folders and name not in split_folders.values()]

@@ -21,6 +21,9 @@ SPLIT_NAMES = {
 }
 """What a folder or a manifest may call a split, and the split that it means."""
 
+Label = int | tuple[int, ...]
+"""Index of an image's class, or, in multi-label data, the indices of all its labels, rising."""
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -28,16 +31,21 @@ class ImageSet:
 
     Attributes:
         paths: One file each.
-        labels: Index of each image's class.
+        labels: Index of each image's class; in multi-label data the indices of its labels, of which there may be none.
         groups: What each image belongs to (a person, a site), or empty; a group is never split.
     """
 
     paths: tuple[Path, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
     groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def label_sets(self) -> tuple[tuple[int, ...], ...]:
+        """The indices of each image's labels: one each, unless the data is multi-label."""
+        return tuple(label if isinstance(label, tuple) else (label,) for label in self.labels)
 
     def subset(self, positions: Iterable[int]) -> "ImageSet":
         """The images at these positions, in this order."""
@@ -61,6 +69,7 @@ class ImageData:
         splits: ``"train"``, ``"val"``, ``"test"``, as far as there are any, or ``"all"`` before the images are split.
             Each is sorted by path.
         notes: Sentences about what was passed over or done, for the person who asked.
+        multi_label: Whether an image may have several of the classes, or none.
     """
 
     root: Path
@@ -69,6 +78,7 @@ class ImageData:
     classes: tuple[str, ...]
     splits: Mapping[str, ImageSet]
     notes: tuple[str, ...] = ()
+    multi_label: bool = False
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -77,8 +87,12 @@ class ImageData:
 
     def counts(self, split: str) -> tuple[int, ...]:
         """Number of images of each class in a split."""
-        counted = Counter(self.splits[split].labels)
+        counted = Counter(label for labels in self.splits[split].label_sets for label in labels)
         return tuple(counted[label] for label in range(len(self.classes)))
+
+
+Row = tuple[str, Path, tuple[str, ...], str]
+"""One image while it is being found: relative path, path, class names, group."""
 
 
 def class_name(text: str, where: str) -> str:
@@ -98,21 +112,23 @@ def build_image_data(
     root: Path,
     *,
     layout: Layout,
-    rows: Mapping[str, Sequence[tuple[str, Path, str, str]]],
+    rows: Mapping[str, Sequence[Row]],
     notes: Sequence[str] = (),
+    multi_label: bool = False,
 ) -> ImageData:
     """Number the classes and sort the images.
 
     Args:
         root: The folder or manifest.
         layout: How the images are laid out.
-        rows: For each split (relative path, path, class name, group); groups are empty or all given.
+        rows: For each split (relative path, path, class names, group); groups are empty or all given.
         notes: What to tell.
+        multi_label: Whether an image may have another number of classes than one.
 
     Raises:
         DataError: Validation or test images have a class that training images do not have.
     """
-    names = {split: {name for _, _, name, _ in images} for split, images in rows.items()}
+    names = {split: {name for _, _, names, _ in images for name in names} for split, images in rows.items()}
     classes = sorted(names["train"] if "train" in names else set().union(*names.values()))
     for split in names:
         if unknown := sorted(names[split] - set(classes)):
@@ -126,11 +142,14 @@ def build_image_data(
         images = sorted(rows[split], key=lambda row: row[0])
         splits[split] = ImageSet(
             paths=tuple(path for _, path, _, _ in images),
-            labels=tuple(label[name] for _, _, name, _ in images),
+            labels=tuple(
+                tuple(sorted({label[name] for name in names})) if multi_label else label[names[0]]
+                for _, _, names, _ in images
+            ),
             groups=tuple(group for _, _, _, group in images) if any(row[3] for row in images) else (),
         )
     name = root.resolve().stem if layout == "manifest" else root.resolve().name
-    return ImageData(root, name or "images", layout, tuple(classes), splits, tuple(notes))
+    return ImageData(root, name or "images", layout, tuple(classes), splits, tuple(notes), multi_label)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -3,14 +3,20 @@
 import csv
 from pathlib import Path
 
-from zoo.data.images import SPLIT_NAMES, ImageData, build_image_data, class_name
+from zoo.data.images import SPLIT_NAMES, ImageData, Row, build_image_data, class_name
 from zoo.errors import DataError, did_you_mean
 
 _MOST_SHOWN = 10
 
+LABEL_SEPARATOR = "|"
+"""What stands between the labels of an image in the column ``labels``."""
+
 
 def read_manifest(manifest: Path, *, group_by: str | None = None) -> ImageData:
     """Read a CSV manifest with the header ``path,label[,split][,other columns]``.
+
+    With the column ``labels`` instead of ``label`` the data is multi-label: a cell holds any number of labels with
+    ``|`` between them, and an empty one means that the image has none of them.
 
     Paths are relative to the manifest. Splits are called train, val (valid, validation) and test, or are left out.
 
@@ -37,7 +43,8 @@ def read_manifest(manifest: Path, *, group_by: str | None = None) -> ImageData:
     if not rows:
         raise DataError(f"{manifest} lists no images; add one line path,label for each.")
 
-    splits: dict[str, list[tuple[str, Path, str, str]]] = {}
+    multi_label = "labels" in header
+    splits: dict[str, list[Row]] = {}
     lines: dict[str, int] = {}
     missing: list[str] = []
     for line, row in rows:
@@ -54,8 +61,8 @@ def read_manifest(manifest: Path, *, group_by: str | None = None) -> ImageData:
         group = values[group_by] if group_by is not None else ""
         if group_by is not None and not group:
             raise DataError(f"{where}: the column {group_by!r} is empty.")
-        label = class_name(values["label"], where)
-        splits.setdefault(split, []).append((Path(relative).as_posix(), path, label, group))
+        names = _labels(where, values["labels"]) if multi_label else (class_name(values["label"], where),)
+        splits.setdefault(split, []).append((Path(relative).as_posix(), path, names, group))
     if missing:
         more = f"\n  and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
         listed = "".join(f"\n  {entry}" for entry in missing[:_MOST_SHOWN])
@@ -65,15 +72,23 @@ def read_manifest(manifest: Path, *, group_by: str | None = None) -> ImageData:
         )
     if "all" in splits and len(splits) > 1:
         raise DataError(f"{manifest}: the column 'split' is empty for {len(splits['all'])} line(s); fill all or none.")
-    return build_image_data(manifest, layout="manifest", rows=splits)
+    if not any(names for rows in splits.values() for _, _, names, _ in rows):
+        raise DataError(f"{manifest}: the column 'labels' is empty in every line; there is nothing to learn.")
+    return build_image_data(manifest, layout="manifest", rows=splits, multi_label=multi_label)
 
 
 def _check_header(manifest: Path, header: list[str], group_by: str | None) -> None:
-    for name in ("path", "label"):
+    if "label" in header and "labels" in header:
+        raise DataError(
+            f"{manifest}, line 1: there is a column 'label' (one class an image) and a column 'labels' (any number of "
+            "labels an image); rename the one that is not meant."
+        )
+    for name in ("path", "labels" if "labels" in header else "label"):
         if name not in header:
             raise DataError(
                 f"{manifest}, line 1: no column {name!r}; the first line must name the columns, separated by commas "
-                f"(path,label or path,label,split), and reads {','.join(header)!r}."
+                f"(path,label or path,label,split, or path,labels for several labels an image), and reads "
+                f"{','.join(header)!r}."
             )
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
@@ -87,9 +102,18 @@ def _values(where: str, row: dict[str | None, str | list[str] | None], header: l
         raise DataError(f"{where}: the number of values differs from the {len(header)} columns {','.join(header)}.")
     values = {str(name): str(value).strip() for name, value in row.items()}
     for name in ("path", "label"):
-        if not values[name]:
+        if name in values and not values[name]:
             raise DataError(f"{where}: the {name} is empty.")
     return values
+
+
+def _labels(where: str, text: str) -> tuple[str, ...]:
+    if LABEL_SEPARATOR not in text and ";" in text:
+        raise DataError(f"{where}: the labels {text!r} are not separated by {LABEL_SEPARATOR}; write it for the ;.")
+    names = [name.strip() for name in text.split(LABEL_SEPARATOR)] if text else []
+    if "" in names:
+        raise DataError(f"{where}: a label in {text!r} is empty; write them as a{LABEL_SEPARATOR}b.")
+    return tuple(class_name(name, where) for name in names)
 
 
 def _split(where: str, name: str) -> str:

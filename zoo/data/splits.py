@@ -7,7 +7,8 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from zoo.data.images import ImageData, ImageSet, listed
+from zoo.data.images import ImageData, ImageSet, Label, listed
+from zoo.data.stratified import LabelSides, unit_order
 from zoo.errors import DataError
 
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -25,6 +26,7 @@ def split_images(
     Each class is divided in the given proportions, in an order made from the seed and the images' contents, so neither
     names nor folders matter and one more image moves at most a few. Equal images, and images of one group, stay
     together. Classes of fewer than three different images (two, where one split is to be made) stay in training.
+    Multi-label data is divided by iterative stratification (:class:`~zoo.data.stratified.LabelSides`).
 
     Args:
         data: With ``"all"``, or with ``"train"`` and any of ``"val"`` and ``"test"``, which are kept.
@@ -50,7 +52,8 @@ def split_images(
 
     images = data.splits[source]
     total = share["train"] + sum(share[split] for split in wanted)
-    sides = _Sides(images, data.classes, {split: share[split] / total for split in wanted})
+    make_sides = LabelSides if data.multi_label else _Sides
+    sides = make_sides(images, data.classes, {split: share[split] / total for split in wanted})
     assigned = sides.assign(_units(images, digests), [digests[path] for path in images.paths], seed)
     positions: dict[str, list[int]] = {split: [] for split in ("train", *wanted)}
     for position, split in enumerate(assigned):
@@ -73,8 +76,12 @@ def fingerprint(data: ImageData, digests: Mapping[Path, str]) -> str:
         data: The images.
         digests: Hash of the content of every image.
     """
+
+    def names(label: Label) -> str | list[str]:
+        return [data.classes[each] for each in label] if isinstance(label, tuple) else data.classes[label]
+
     lines = sorted(
-        json.dumps([split, data.classes[label], digests[path]], ensure_ascii=False)
+        json.dumps([split, names(label), digests[path]], ensure_ascii=False)
         for split, images in data.splits.items()
         for path, label in zip(images.paths, images.labels, strict=True)
     )
@@ -108,18 +115,14 @@ class _Sides:
     """Where each unit goes; ``shares`` are those of the splits beside training."""
 
     def __init__(self, images: ImageSet, classes: Sequence[str], shares: Mapping[str, float]):
-        self._labels = images.labels
+        self._labels = tuple(label for (label,) in images.label_sets)
         self._classes = classes
         self._shares = shares
         self.notes: list[str] = []
 
     def assign(self, units: list[list[int]], digests: Sequence[str], seed: int) -> list[str]:
         """The split of each position."""
-
-        def order(unit: list[int]) -> str:
-            return sha256(f"{seed}:{min(digests[position] for position in unit)}".encode()).hexdigest()
-
-        units = sorted(units, key=order)
+        units = sorted(units, key=unit_order(digests, seed))
         self._targets = self._wanted_counts(units)
         self._placed: Counter[tuple[str, int]] = Counter()
         chosen: dict[int, str] = {}

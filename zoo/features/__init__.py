@@ -3,12 +3,13 @@
 from zoo.features.batches import FeatureBatches, StoredRows
 from zoo.features.layout import Layout
 from zoo.features.limits import make_room, size_limit
-from zoo.features.store import FeatureStore, features_folder, row_key
+from zoo.features.store import FeatureStore, RowWriter, features_folder, row_key
 
 __all__ = [
     "FeatureBatches",
     "FeatureStore",
     "Layout",
+    "RowWriter",
     "StoredRows",
     "features_folder",
     "make_room",

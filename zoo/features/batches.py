@@ -26,21 +26,29 @@ class StoredRows:
     Attributes:
         store: Where they are.
         places: From :meth:`FeatureStore.find`, ``(n,)``.
+        float32: Whether bfloat16 rows are given as float32, which holds the same values.
     """
 
     store: FeatureStore
     places: NDArray[np.int64]
+    float32: bool = False
     _loaded: list[Features] = field(default_factory=list, repr=False)
 
     def take(self, indices: NDArray[np.int64]) -> Features:
         """The features at these positions of the order."""
         if len(self.places) * self.store.row_bytes > _IN_MEMORY_BYTES:
-            return self.store.take(self.places[indices])
+            return self._converted(self.store.take(self.places[indices]))
         if not self._loaded:
-            self._loaded.append(self.store.take(self.places))
+            self._loaded.append(self._converted(self.store.take(self.places)))
         rows = torch.from_numpy(indices)
-        features = self._loaded[0]
-        return tuple(x[rows] for x in features) if isinstance(features, tuple) else features[rows]
+        return _each(self._loaded[0], lambda x: x[rows])
+
+    def _converted(self, features: Features) -> Features:
+        return _each(features, lambda x: x.float() if x.dtype == torch.bfloat16 else x) if self.float32 else features
+
+
+def _each(features: Features, function: Callable[[Tensor], Tensor]) -> Features:
+    return tuple(map(function, features)) if isinstance(features, tuple) else function(features)
 
 
 class FeatureBatches:

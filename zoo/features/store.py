@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +71,10 @@ class FeatureStore:
         """Rows that are there, damaged ones included."""
         return len(self._places)
 
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a sound row of that key is there."""
+        return bool(self._sound(key) != _MISSING)
+
     def refresh(self) -> None:
         """See the rows that were added since, by whatever process."""
         if self.layout is None:
@@ -94,7 +97,9 @@ class FeatureStore:
 
         Each row's checksum is compared when it is first found.
         """
-        return np.fromiter((self._sound(key) for key in keys), dtype=np.int64, count=len(keys))
+        places = np.fromiter((self._sound(key) for key in keys), dtype=np.int64, count=len(keys))
+        self.damaged += sum(keys[i] in self._places for i in np.flatnonzero(places == _MISSING).tolist())
+        return places
 
     def take(self, places: NDArray[np.int64]) -> Features:
         """The features of some rows, copied.
@@ -133,7 +138,7 @@ class FeatureStore:
             os.utime(self.folder / _DESCRIPTION)
 
     def writer(self) -> "RowWriter":
-        """Add rows while a block runs.
+        """Begin to add rows.
 
         Raises:
             OSError: The store cannot be written.
@@ -177,7 +182,6 @@ class FeatureStore:
             if self._passes(key, twin):
                 self._places[key] = twin
                 return twin
-        self.damaged += 1
         return _MISSING
 
     def _passes(self, key: bytes, place: int) -> bool:
@@ -235,14 +239,9 @@ class RowWriter:
         self._segment = segment
         self.number = segment.number
 
-    def __enter__(self) -> "RowWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Let another process append to the file."""
         self._segment.close()
-        self._store.refresh()
 
     def append(self, keys: Sequence[bytes], features: Features) -> None:
         """Add the rows of a batch.

@@ -111,6 +111,27 @@ class KitReport:
         counted = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
         return f"{len(self.results)} checks: {counted or 'none was run'}"
 
+    def data(self) -> dict[str, object]:
+        """The same as :meth:`text`, as data."""
+        return {
+            "plugin": self.plugin,
+            "passed": self.passed,
+            "checked": list(self.checked),
+            "unchecked": self.unchecked,
+            "counts": dict(self.counts),
+            "results": [
+                {
+                    "id": result.id,
+                    "outcome": str(result.outcome),
+                    "claim": result.check.claim,
+                    "found": result.detail,
+                    "why": result.check.why,
+                    "do": result.check.advice,
+                }
+                for result in self.results
+            ],
+        }
+
     def text(self) -> str:
         """Which architectures were checked, every failure with its reason and remedy, and the counts."""
         lines = [f"{self.plugin}: checked {', '.join(self.checked) or 'no architecture'}"]

@@ -10,10 +10,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zoo.catalogue import open_plugins
 from zoo.errors import UsageError
 from zoo.hookspecs import ENTRY_POINT_GROUP
 from zoo.plugins import Plugins
 from zoo.registry import load_registry
+
+
+def find_plugins(target: str, registry: Path | None = None) -> tuple[Plugins, tuple[str, ...]]:
+    """The plugins to check: the installed one of that name, or those of a package's folder.
+
+    Args:
+        target: A plugin's name, or a path; what is both is the name, unless it is written as a path.
+        registry: A registry.toml that goes before all others, for an installed plugin.
+
+    Raises:
+        UnknownNameError: There is no plugin of that name, and no such folder.
+        UsageError: The folder holds no plugin package.
+    """
+    plugins = open_plugins(registry)
+    looks_like_path = "/" in target or "\\" in target or target.startswith(".")
+    known = {record.name for record in plugins.records()}
+    if looks_like_path or (target not in known and Path(target).is_dir()):
+        return plugins_in_folder(Path(target))
+    plugins.record(target)
+    return plugins, (target,)
 
 
 def plugins_in_folder(folder: Path) -> tuple[Plugins, tuple[str, ...]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -34,7 +32,7 @@ def total_loss(part: StageSequence, outputs: list[Tensor]) -> Tensor:
     return loss
 
 
-def train(chain: Chain, cut: Cut, batches: list[Tensor], *, watch: Callable[[], None] = lambda: None) -> Tensor:
+def train(chain: Chain, cut: Cut, batches: list[Tensor]) -> Tensor:
     """Train what a cut leaves, one step a batch: the frozen stages without gradients, the rest with them.
 
     Returns:
@@ -54,5 +52,4 @@ def train(chain: Chain, cut: Cut, batches: list[Tensor], *, watch: Callable[[], 
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        watch()
-    return loss
+    return loss.detach()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import sys
 import sysconfig
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +53,12 @@ class Watch:
             raise ConnectionRefusedError(f"zoo's kit lets a plugin have no network ({event} to {where})")
         if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             self._opened(os.fsdecode(arguments[0]), arguments[1], arguments[2])
-        elif event in _CHANGES:
+        elif event in _CHANGES and not self._library_is_imported():
             _note(self.findings.written, f"{event} {arguments[0]}")
 
     def _opened(self, path: str, mode: str | None, flags: int) -> None:
         writes = any(sign in mode for sign in "wax+") if mode else bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        if path == os.devnull:
+        if path == os.devnull or ((writes or not self._is_code(path)) and self._library_is_imported()):
             return
         if writes:
             _note(self.findings.written, path)
@@ -64,12 +66,23 @@ class Watch:
             _note(self.findings.read, path)
 
     def _is_code(self, path: str) -> bool:
-        if path.endswith(_CODE) or path.startswith(_SYSTEM):
-            return True
+        return path.endswith(_CODE) or path.startswith(_SYSTEM) or path in sys.path or self._is_library(path)
+
+    def _is_library(self, path: str) -> bool:
         place = Path(path).resolve()
         if self._package is not None and place.is_relative_to(self._package):
             return False
         return any(place.is_relative_to(library) for library in self._libraries)
+
+    def _library_is_imported(self) -> bool:
+        """Whether this happens while a library is imported: torch's compiler makes a folder then, for example."""
+        frame = inspect.currentframe()
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if frame.f_code.co_name == "<module>" and file != __file__ and self._is_library(file):
+                return True
+            frame = frame.f_back
+        return False
 
 
 def main() -> None:
@@ -83,10 +96,8 @@ def main() -> None:
     architectures = {architecture.name: architecture for architecture in hooks.architectures()}
     watch.findings.heavy = [name for name in _HEAVY if name in sys.modules]
     watch.on = False
-    import torch  # before the settings are read, for importing it changes some  # noqa: F401
-
-    import zoo.chain  # noqa: F401
-
+    for library in _HEAVY[:2]:  # importing these changes settings, which is not the plugin's doing
+        import_module(library)
     before = _settings()
     watch.on = True
     for name, size in zip(task.architectures, task.sizes, strict=True):
@@ -94,8 +105,8 @@ def main() -> None:
             _build_and_run(hooks, architectures[name], size, watch)
     watch.on = False
     after = _settings()
-    for setting in before:
-        if before[setting] != after[setting]:
+    for setting in {**before, **after}:
+        if before.get(setting) != after.get(setting):
             _note(watch.findings.changed, setting)
     answer.write_bytes(msgspec.json.encode(watch.findings))
 
@@ -134,11 +145,11 @@ def _settings() -> dict[str, object]:
         "the state of the module random": random.getstate,
         "the state of numpy.random": lambda: str(np.random.get_state()),  # that very state
         "the current folder": os.getcwd,
-        "environment variables": lambda: dict(os.environ),
         "sys.path": lambda: list(sys.path),
         "the recursion limit": sys.getrecursionlimit,
     }
-    return {name: read() for name, read in readers.items()}
+    settings = {name: read() for name, read in readers.items()}
+    return settings | {f"the environment variable {name}": value for name, value in os.environ.items()}
 
 
 def _package_folder(module: str) -> Path | None:

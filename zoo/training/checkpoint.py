@@ -98,7 +98,7 @@ class Checkpoints:
         self,
         folder: Path,
         *,
-        cadence: Cadence = Cadence(),  # noqa: B008 - it is frozen
+        cadence: Cadence = Cadence(),
         keep: int = 2,
         progress: Progress = Silent(),
         clock: Callable[[], float] = monotonic,
@@ -283,10 +283,8 @@ def _sync(path: Path) -> None:
 
 
 def _not_written(target: Path, error: Exception, size_bytes: int) -> StorageError:
-    if isinstance(error, OSError):
-        reason = str(storage_error(target, error))
-    else:  # safetensors gives the system's words in its own
-        reason = f"cannot write {target}: {error}."
+    # safetensors gives the system's words in an error of its own.
+    reason = str(storage_error(target, error)) if isinstance(error, OSError) else f"cannot write {target}: {error}."
     return StorageError(
         f"{reason} The checkpoint takes {size_bytes / 1e6:.1f} MB; what was saved before it is untouched."
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from zoo.chain import Features, batch_norm_layers
+from zoo.chain import Features, batch_norm_layers, tensor_digest
+from zoo.errors import FreezeError
 from zoo.training.engine import Engine, Numerics
 from zoo.training.folding import fold_batch_norm
 
@@ -95,15 +96,36 @@ class FrozenPass:
         if chosen.numerics.precision == "bfloat16":
             _convert_weights(self._module)
         self.engine.place(self._module)
+        self._writes = _writes(self._module)
+        self._at_rest = _digests(self._module)
 
     def __call__(self, images: Tensor) -> Features:
-        """Features of normalised images ``(N, C, H, W)`` on the device."""
+        """Features of normalised images ``(N, C, H, W)`` on the device.
+
+        Raises:
+            FreezeError: The part changed its own parameters or buffers, so its features are none to keep.
+        """
         with torch.inference_mode(), self.engine.autocast():
             features: Features = self._module(self.engine.lay_out(images))
+        self._check_rest()
         return features
 
+    def _check_rest(self) -> None:
+        writes = _writes(self._module)
+        if writes == self._writes:
+            return
+        found = _digests(self._module)
+        changed = [name for name, digest in self._at_rest.items() if found.get(name) != digest]
+        if changed:
+            raise FreezeError(
+                f"the frozen part changes its own parameters or buffers when it runs: {', '.join(changed[:5])}. "
+                "Its features differ from call to call; no artifact was written."
+            )
+        self._writes = writes
+
     def _fold(self, part: nn.Module, example: Features) -> None:
-        with torch.inference_mode():
+        # Not in inference mode, whose tensors do not count how often they are written to.
+        with torch.no_grad():
             expected = part(example)
             try:
                 self.folded = fold_batch_norm(self._module, example)
@@ -117,6 +139,44 @@ class FrozenPass:
             self.folded = 0
             self.folding_note = f"not folded: {reason}"
             self._module = copy.deepcopy(part).eval().requires_grad_(False)
+
+
+def multiply_adds(part: nn.Module, example: Features) -> int:
+    """Multiply-adds of the convolutions and linear layers for one sample, counted in one run.
+
+    Args:
+        part: In eval mode.
+        example: One sample of its inputs, on its device.
+    """
+    count = 0
+
+    def add(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal count
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        count += output[0].numel() * weight[0].numel()
+
+    handles = [m.register_forward_hook(add) for m in part.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    try:
+        with torch.inference_mode():
+            part(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return count
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _writes(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Which tensors there are, and how often each was written to in place: quick to compare after every call."""
+    return {name: (id(tensor), tensor._version) for name, tensor in _tensors(module)}
+
+
+def _digests(module: nn.Module) -> dict[str, str]:
+    return {name: tensor_digest(tensor) for name, tensor in _tensors(module)}
 
 
 def _convert_weights(module: nn.Module) -> None:

@@ -27,7 +27,7 @@ def predict_logits(
     engine: Engine,
     front: Front = inputs_of,
     label: str = "predicting",
-    progress: Progress = Silent(),  # noqa: B008 - it has no state
+    progress: Progress = Silent(),
 ) -> tuple[Tensor, Tensor]:
     """The logits of every sample, in the order of the batches and without padding.
 

@@ -31,6 +31,44 @@ class CrossEntropy(nn.Module):
         )
 
 
+class BinaryCrossEntropy(nn.Module):
+    """Binary cross-entropy of each sample, the mean over its labels.
+
+    Args:
+        label_smoothing: Share of each target moved towards one half, from 0 to below 1.
+        positive_weights: float32 ``(K,)`` factors on the losses of the labels that a sample has, or None.
+    """
+
+    positive_weights: Tensor | None
+
+    def __init__(self, *, label_smoothing: float = 0.0, positive_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.register_buffer("positive_weights", positive_weights)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses ``(N,)`` of logits ``(N, K)`` against float targets ``(N, K)`` of 0 and 1."""
+        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, smooth, pos_weight=self.positive_weights, reduction="none"
+        )
+        return losses.mean(dim=1)
+
+
+def balanced_label_weights(targets: Tensor) -> Tensor:
+    """Factors on the samples that have a label that make them count as much as those that do not.
+
+    Args:
+        targets: ``(N, K)`` of 0 and 1, of every training sample.
+
+    Returns:
+        float32 ``(K,)``: samples without the label over samples with it; 1 where there are none of either.
+    """
+    present = targets.double().sum(0)
+    absent = len(targets) - present
+    return torch.where((present > 0) & (absent > 0), absent / present.clamp_min(1), 1.0).float()
+
+
 def balanced_class_weights(labels: Sequence[int] | Tensor, num_classes: int) -> Tensor:
     """Factors inverse to each class's count that leave the mean factor over the samples at 1.
 

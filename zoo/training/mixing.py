@@ -70,8 +70,10 @@ def draw_mixture(phase: Phase, *, seed: int, step: int) -> Mixture | None:
     share = float(generator.beta(alpha, alpha))
     if not cut:
         return Mixture(share)
-    side, y, x = (1 - share) ** 0.5, *generator.random(2).tolist()
-    return Mixture(share, (max(0.0, y - side / 2), min(1.0, y + side / 2), max(0.0, x - side / 2), min(1.0, x + side / 2)))
+    side = (1 - share) ** 0.5
+    y, x = float(generator.random()), float(generator.random())
+    top, left = max(0.0, y - side / 2), max(0.0, x - side / 2)
+    return Mixture(share, (top, min(1.0, y + side / 2), left, min(1.0, x + side / 2)))
 
 
 def neighbours(count: int, device: torch.device) -> Tensor:

@@ -46,6 +46,11 @@ def warmup_of(phase: Phase) -> float:
     return float(phase.warmup)
 
 
+def metric_of(monitor: Monitor) -> str:
+    """The metric that ``"auto"`` stands for where nobody has chosen one for the task."""
+    return "accuracy" if monitor == "auto" else monitor
+
+
 def plateau_factor(phase: Phase, rows: Sequence[Mapping[str, Any]]) -> float:
     """What ``schedule = "plateau"`` multiplies the rate with after the phase's epochs so far; 1 for other schedules.
 
@@ -69,7 +74,7 @@ def plateau_factor(phase: Phase, rows: Sequence[Mapping[str, Any]]) -> float:
 
 def goodness(row: Mapping[str, Any], monitor: Monitor) -> float:
     """The monitored metric of an epoch, larger being better; minus infinity where it is not a finite number."""
-    value = row[f"val_{monitor}"]
+    value = row[f"val_{metric_of(monitor)}"]
     if value is None or not isfinite(value) or not isfinite(row["val_loss"]):
         return float("-inf")
     return -value if monitor == "loss" else float(value)

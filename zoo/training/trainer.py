@@ -5,28 +5,50 @@ before the module are the caller's: see :meth:`zoo.chain.Chain.freeze` and the `
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.errors import DataError, TrainingError
+from zoo.errors import DataError, TrainingError, UsageError
+from zoo.faults import fault
 from zoo.progress import Progress, Silent
 from zoo.recipes import Phase
-from zoo.training.batches import Batch, Batches
+from zoo.training.batches import Batches
 from zoo.training.best import BestState
 from zoo.training.callbacks import Callback, TrainerState
-from zoo.training.engine import Engine, Features, make_optimizer, mix
-from zoo.training.losses import Criterion, correct_predictions, summed_losses
-from zoo.training.schedule import factor
+from zoo.training.checkpoint import Snapshot
+from zoo.training.ema import MovingAverage
+from zoo.training.engine import Engine, make_optimizer
+from zoo.training.fit_state import FitState
+from zoo.training.inference import Front, infer, inputs_of
+from zoo.training.losses import Criterion, summed_losses
+from zoo.training.schedule import factor, metric_of, plateau_factor, warmup_of
+from zoo.training.scoring import OneClass, Scoring
+from zoo.training.signals import StopRequest
+from zoo.training.step import Stepper
+from zoo.training.totals import TrainingTotals
 
-Front = Callable[[Batch, bool], Features]
-"""Maps a batch on the device, and whether it trains, to what the module is fed; applied without gradients."""
-
-# How many steps may run before a loss that is not finite is noticed: reading it makes the processor wait for the GPU.
+# How many steps may run on a GPU before a loss that is not finite is noticed: reading it makes the processor wait.
 _STEPS_BETWEEN_CHECKS = 50
+# So many steps in a row that are not finite end the run.
+_BAD_STEPS = 5
+
+
+class Saver(Protocol):
+    """Where checkpoints of a phase go."""
+
+    def due(self, step: int) -> bool:
+        """Whether one should be written after so many steps of the run."""
+
+    def save(self, step: int, snapshot: Snapshot) -> None:
+        """Write one."""
+
+
+class Stopped(Exception):  # noqa: N818  # never leaves zoo: the caller says how to go on
+    """Training was asked to stop; it can be resumed where a saver was given."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +69,6 @@ class FitResult:
     best: dict[str, Any]
 
 
-def inputs_of(batch: Batch, training: bool) -> Features:
-    """The front for batches that are ready for the module: their inputs as they are."""
-    return batch.inputs
-
-
 class Trainer:
     """Trains one module.
 
@@ -60,9 +77,12 @@ class Trainer:
             may return ``(logits, auxiliary logits, …)`` and then has ``auxiliary_weights``.
         engine: Device and numerics; the module is placed on it.
         criterion: Losses of a batch, one a sample or their mean.
+        scoring: What counts as right, and the validation's figures.
         front: What happens to a batch before the module.
         seed: Decides dropout, together with the step.
         callbacks: Told where training stands, in this order.
+        names_of: Words for training samples by their positions, for messages.
+        stop: Looked at after every step.
         progress: Where to say so.
     """
 
@@ -72,17 +92,23 @@ class Trainer:
         *,
         engine: Engine,
         criterion: Criterion,
+        scoring: Scoring = OneClass(),
         front: Front = inputs_of,
         seed: int = 0,
         callbacks: Sequence[Callback] = (),
-        progress: Progress = Silent(),  # noqa: B008 - it has no state
+        names_of: Callable[[Sequence[int]], str] = lambda samples: f"samples {', '.join(map(str, samples))}",
+        stop: StopRequest | None = None,
+        progress: Progress = Silent(),
     ) -> None:
         self.module = module
         self.engine = engine
         self.criterion = criterion
+        self.scoring = scoring
         self.front = front
         self.seed = seed
         self.callbacks = tuple(callbacks)
+        self.names_of = names_of
+        self.stop = StopRequest() if stop is None else stop
         self.progress = progress
         engine.place(module)
         if isinstance(criterion, nn.Module):
@@ -99,218 +125,216 @@ class Trainer:
         phase_index: int = 0,
         first_epoch: int = 0,
         first_step: int = 0,
+        resume: Snapshot | None = None,
+        saver: Saver | None = None,
     ) -> FitResult:
         """Run one phase and leave the module in eval mode with the tensors of its best epoch.
 
-        The best epoch has the highest validation accuracy, then the lowest validation loss; without validation it is
-        the last. In a later phase the state before its first epoch competes too, so no phase ends worse than it began.
+        The best epoch has the best monitored metric, then the lowest validation loss; without validation it is the
+        last. In a later phase the state before its first epoch competes too, so no phase ends worse than it began.
 
         Args:
             train: Training batches.
             val: Validation batches, or None.
-            phase: Epochs, optimizer, schedule, clipping and patience; what else it says is the caller's to follow.
+            phase: Epochs, optimizer, schedule, clipping, mixing, average and patience; what else it says is the
+                caller's to follow. Its learning rates are those of ``groups``.
             groups: Parameters with their learning rates and decays, the head last.
             set_mode: Puts every layer into the mode it trains in; called before each epoch.
             phase_index: Position in the recipe, from 0.
             first_epoch: Epochs of the phases before.
             first_step: Optimizer steps of the phases before.
+            resume: Where in this phase to go on, from a snapshot that ``saver`` was given; the module's tensors are
+                those of that moment already.
+            saver: Given snapshots when it says that one is due, and when training is asked to stop.
 
         Raises:
-            TrainingError: A loss or a gradient was not finite.
-            UsageError: There is nothing to train.
+            TrainingError: The loss was not finite in several steps one after the other.
+            UsageError: There is nothing to train, or the phase needs validation that there is not.
+            Stopped: Training was asked to stop; ``saver`` has what is needed to go on.
         """
+        _check_validation(phase, val, self.progress)
+        fit = self._begin(train, phase, groups, phase_index=phase_index, first_epoch=first_epoch, first_step=first_step)
         last_epoch = first_epoch + phase.epochs - 1
-        steps = phase.epochs * len(train)
-        state = TrainerState(phase, phase_index, self.module, steps, epoch=first_epoch, step=first_step)
-        optimizer = make_optimizer([{**group, "peak_lr": group["lr"]} for group in groups], phase)
-        best = BestState(self.module, optimizer)
-        history: list[dict[str, Any]] = []
-        if val is None and phase.patience is not None:
-            self.progress.warn("without validation images training cannot stop early: every epoch runs.")
-
-        with self.engine.reproducible(), self.progress.task("training", phase.epochs, unit="epochs") as advance:
-            if val is not None and phase_index > 0:
+        stopping = self.stop.finishing(self.progress.note) if saver is not None else nullcontext()
+        with (
+            self.engine.reproducible(),
+            stopping,
+            self.progress.task("training", phase.epochs, unit="epochs") as advance,
+        ):
+            if resume is not None:
+                fit.load(resume)
+                advance(len(fit.history))
+            elif val is not None and phase_index > 0:
                 before = {"phase": phase_index, "epoch": first_epoch - 1, "step": first_step}
-                best.offer({**before, **self._validate(val)})
-            self._tell("on_phase_start", state)
-            for epoch in range(first_epoch, last_epoch + 1):
-                started = perf_counter()
-                state.epoch = epoch
+                fit.best.offer({**before, **self._validate(val, fit, saver=None)})
+            self._tell("on_phase_start", fit.state)
+            while fit.state.epoch <= last_epoch and not self._stops_early(fit, first_epoch):
                 set_mode()
-                trained = self._train_epoch(train, optimizer, state)
-                validated = {"val_loss": None, "val_accuracy": None} if val is None else self._validate(val)
-                row = {"phase": phase_index, "epoch": epoch, "step": state.step, "lr": state.lr, **trained, **validated}
-                row["seconds"] = perf_counter() - started
-
-                best.offer(row)
-                history.append(row)
+                self._train_epoch(train, fit, saver)
+                row = self._end_epoch(val, fit, saver)
                 self.progress.note(_in_words(row, last_epoch))
                 advance(1)
-                self._tell("on_epoch_end", state, row)
-                epochs_since_best = epoch - best.row.get("epoch", first_epoch - 1)
-                if phase.patience is not None and epochs_since_best >= phase.patience:
-                    self.progress.note(f"stopped early: no better epoch in the last {epochs_since_best}.")
-                    break
-            best.restore()
+                self._tell("on_epoch_end", fit.state, row)
+                fit.state.epoch += 1
+                fit.next_epoch(TrainingTotals(self.engine))
+                if saver is not None and fit.state.epoch <= last_epoch and saver.due(fit.state.step):
+                    saver.save(fit.state.step, fit.snapshot())
+            if fit.average is not None:
+                fit.average.apply()
+            fit.best.restore()
             self.module.eval()
-            self._tell("on_phase_end", state)
-        return FitResult(history, best.row["epoch"], best.row)
+            self._tell("on_phase_end", fit.state)
+        return FitResult(fit.history, fit.best.row["epoch"], fit.best.row)
 
-    def _train_epoch(
-        self, train: Batches, optimizer: torch.optim.Optimizer, state: TrainerState
-    ) -> dict[str, float | None]:
-        totals = _Totals(self.engine)
+    def _begin(
+        self,
+        train: Batches,
+        phase: Phase,
+        groups: Sequence[dict[str, Any]],
+        *,
+        phase_index: int,
+        first_epoch: int,
+        first_step: int,
+    ) -> FitState:
+        steps = phase.epochs * len(train)
+        if not steps:
+            raise DataError("there are no images in these batches.")
+        optimizer = make_optimizer([{**group, "peak_lr": group["lr"]} for group in groups], phase)
+        return FitState(
+            state=TrainerState(phase, phase_index, self.module, steps, epoch=first_epoch, step=first_step),
+            optimizer=optimizer,
+            stepper=self.stepper(optimizer, phase),
+            best=BestState(self.module, optimizer, monitor=phase.monitor),
+            average=None if phase.ema is None else MovingAverage(self.module, optimizer, decay=phase.ema),
+            totals=TrainingTotals(self.engine),
+        )
+
+    def stepper(self, optimizer: torch.optim.Optimizer, phase: Phase) -> Stepper:
+        """What takes the steps of a phase."""
+        return Stepper(
+            self.module,
+            optimizer,
+            engine=self.engine,
+            criterion=self.criterion,
+            front=self.front,
+            phase=phase,
+            seed=self.seed,
+            scoring=self.scoring,
+            progress=self.progress,
+        )
+
+    def _train_epoch(self, train: Batches, fit: FitState, saver: Saver | None) -> None:
+        state, phase = fit.state, fit.state.phase
+        lowered = plateau_factor(phase, fit.history)
         with self.progress.task(f"epoch {state.epoch + 1}", len(train), unit="steps") as advance:
-            for batch in train.epoch(state.epoch):
-                share = factor(
-                    state.phase.schedule, state.step_in_phase, state.steps_in_phase, warmup=state.phase.warmup
+            advance(fit.step_in_epoch)
+            for batch in train.epoch(state.epoch, start=fit.step_in_epoch):
+                share = lowered * factor(
+                    phase.schedule, state.step_in_phase, state.steps_in_phase, warmup=warmup_of(phase)
                 )
-                for group in optimizer.param_groups:
+                for group in fit.optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * share
                     state.lr = group["lr"]
-                self._step(batch, optimizer, state, totals)
+                fault("step")
+                batch = replace(batch, epoch=state.epoch)
+                fit.totals.add(fit.stepper(batch, step=state.step, wants_stop=bool(self.stop)))
                 state.step += 1
                 state.step_in_phase += 1
-                if totals.steps % _STEPS_BETWEEN_CHECKS == 0:
-                    self._check_finite(totals, train, state)
+                fit.step_in_epoch += 1
+                if fit.average is not None:
+                    fit.average.update(state.step_in_phase)
                 advance(1)
-        self._check_finite(totals, train, state)
-        loss, accuracy = totals.means()
-        return {"train_loss": loss, "train_accuracy": accuracy}
+                self._after_step(train, fit, saver)
+        self._notice_bad_steps(train, fit)
 
-    def _step(self, batch: Batch, optimizer: torch.optim.Optimizer, state: TrainerState, totals: "_Totals") -> None:
-        # Dropout depends on where training stands alone, so a run can be entered at any step.
-        self.engine.seed(mix(self.seed, state.step, 0, self.engine.rank))
-        batch = self.engine.to_device(replace(batch, epoch=state.epoch))
-        targets = batch.targets[: batch.count]
-        with torch.no_grad(), self.engine.autocast():
-            features = self.engine.lay_out(self.front(batch, True))
-        with self.engine.autocast():
-            outputs = self.module(features)
-        logits, *auxiliary = [x[: batch.count] for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    def _after_step(self, train: Batches, fit: FitState, saver: Saver | None) -> None:
+        stops = fit.stepper.stop and saver is not None
+        # The last step's checkpoint is that of the next epoch's beginning, with this one's row.
+        due = saver is not None and fit.step_in_epoch < len(train) and saver.due(fit.state.step)
+        if stops or due or self.engine.device.type != "cuda" or fit.step_in_epoch % _STEPS_BETWEEN_CHECKS == 0:
+            self._notice_bad_steps(train, fit)
+        if saver is not None and (stops or due):
+            saver.save(fit.state.step, fit.snapshot())
+        if stops:
+            raise Stopped
 
-        loss = objective = summed_losses(self.criterion, logits, targets)
-        for weight, x in zip(getattr(self.module, "auxiliary_weights", ()), auxiliary, strict=True):
-            objective = objective + weight * summed_losses(self.criterion, x, targets)
-        torch.autograd.backward(objective / batch.count)
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if state.phase.clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, state.phase.clip, norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        totals.add(loss, correct_predictions(logits, targets), batch.count, watched=objective.detach() + norm)
-
-    def _validate(self, val: Batches) -> dict[str, float | None]:
-        self.module.eval()
-        totals = _Totals(self.engine)
-        for batch in val.epoch(0):
-            logits, targets = _infer(self.module, batch, engine=self.engine, front=self.front)
-            with torch.inference_mode():
-                totals.add(
-                    summed_losses(self.criterion, logits, targets), correct_predictions(logits, targets), batch.count
+    def _notice_bad_steps(self, train: Batches, fit: FitState) -> None:
+        """Say which steps were skipped because something was not finite, and give up after several in a row."""
+        flags = fit.totals.new_finite_flags()
+        for step, finite in enumerate(flags, start=len(fit.totals) - len(flags)):
+            if finite:
+                fit.bad_steps = 0
+                continue
+            fit.bad_steps += 1
+            batch = next(iter(train.epoch(fit.state.epoch, start=step)))
+            names = self.names_of(batch.indices[: batch.count].tolist())
+            what = (
+                f"the loss or its gradient was not finite at step {step + 1} of epoch {fit.state.epoch + 1}, on {names}"
+            )
+            if fit.bad_steps >= _BAD_STEPS:
+                raise TrainingError(
+                    f"{what}; so were the {_BAD_STEPS - 1} steps before it, and training ends here. None of them "
+                    "changed the model. Look at these images, or lower the learning rate."
                 )
-        loss, accuracy = totals.means()
-        return {"val_loss": loss, "val_accuracy": accuracy}
+            self.progress.warn(f"{what}: this step is skipped.")
 
-    def _check_finite(self, totals: "_Totals", train: Batches, state: TrainerState) -> None:
-        step = totals.first_not_finite()
-        if step is None:
-            return
-        batch = next(iter(train.epoch(state.epoch, start=step)))
-        samples = ", ".join(map(str, batch.indices[: batch.count].tolist()))
-        raise TrainingError(
-            f"the loss or its gradient was not finite at step {step + 1} of epoch {state.epoch + 1}, on the training "
-            f"samples {samples}: look at these images, or lower the learning rate."
-        )
+    def _end_epoch(self, val: Batches | None, fit: FitState, saver: Saver | None) -> dict[str, Any]:
+        """Validate, offer the state as the best, and add the epoch's row to the history."""
+        state = fit.state
+        try:
+            with fit.average.applied() if fit.average is not None else nullcontext():
+                validated = _NOT_VALIDATED if val is None else self._validate(val, fit, saver=saver)
+                row: dict[str, Any] = {"phase": state.phase_index, "epoch": state.epoch, "step": state.step}
+                row |= {"lr": state.lr, **fit.totals.row(), **validated, "seconds": fit.seconds()}
+                fit.best.offer(row)
+        except Stopped:
+            if saver is not None:  # the epoch's steps are taken, its validation is not
+                saver.save(state.step, fit.snapshot())
+            raise
+        fit.history.append(row)
+        return row
+
+    def _validate(self, val: Batches, fit: FitState, *, saver: Saver | None) -> dict[str, float]:
+        self.module.eval()
+        totals = self.scoring.totals(self.engine)
+        for batch in val.epoch(0):
+            fault("validation")
+            if saver is not None and self.stop and self.engine.world_size == 1:
+                raise Stopped
+            logits, targets = infer(self.module, batch, engine=self.engine, front=self.front)
+            with torch.inference_mode():
+                totals.add(summed_losses(self.criterion, logits, targets), logits, targets)
+        row = totals.row()
+        names = ["val_loss", "val_accuracy", f"val_{metric_of(fit.state.phase.monitor)}"]
+        return {name: row[name] for name in dict.fromkeys(names)}
+
+    def _stops_early(self, fit: FitState, first_epoch: int) -> bool:
+        patience = fit.state.phase.patience
+        if patience is None or not fit.history:
+            return False
+        waited = fit.history[-1]["epoch"] - fit.best.row.get("epoch", first_epoch - 1)
+        if waited >= patience:
+            self.progress.note(f"stopped early: no better epoch in the last {waited}.")
+        return bool(waited >= patience)
 
     def _tell(self, event: str, *arguments: object) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(*arguments)
 
 
-def predict_logits(
-    module: nn.Module,
-    batches: Batches,
-    *,
-    engine: Engine,
-    front: Front = inputs_of,
-    label: str = "predicting",
-    progress: Progress = Silent(),  # noqa: B008 - it has no state
-) -> tuple[Tensor, Tensor]:
-    """The logits of every sample, in the order of the batches and without padding.
-
-    Args:
-        module: Maps features to logits; put into eval mode and left there.
-        batches: Their epoch 0 is run.
-        engine: Device and numerics; the module is placed on it.
-        front: What happens to a batch before the module.
-        label: What to call the work.
-        label: What to call the work.
-        progress: Told of each batch.
-
-    Returns:
-        Logits, float32 ``(N, K)``, and targets, int64 ``(N,)`` or float ``(N, K)``, both on the CPU.
-
-    Raises:
-        DataError: There are no batches.
-    """
-    engine.place(module)
-    module.eval()
-    results: list[tuple[Tensor, Tensor]] = []
-    with engine.reproducible(), progress.task(label, len(batches), unit="batches") as advance:
-        for batch in batches.epoch(0):
-            results.append(_infer(module, batch, engine=engine, front=front))
-            advance(1)
-    if not results:
-        raise DataError("there are no images to predict.")
-    logits, targets = zip(*results, strict=True)
-    return torch.cat(logits).cpu(), torch.cat(targets).cpu()
+_NOT_VALIDATED = {"val_loss": None, "val_accuracy": None}
 
 
-def _infer(module: nn.Module, batch: Batch, *, engine: Engine, front: Front) -> tuple[Tensor, Tensor]:
-    """Float32 logits and targets of a batch's samples, on the device."""
-    batch = engine.to_device(batch)
-    with torch.inference_mode(), engine.autocast():
-        logits = module(engine.lay_out(front(batch, False)))
-    return logits[: batch.count].float(), batch.targets[: batch.count]
-
-
-class _Totals:
-    """An epoch's losses and counts, left on the device until they are asked for."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.steps = 0
-        self._engine = engine
-        self._count = 0
-        self._losses: list[Tensor] = []
-        self._correct: list[Tensor] = []
-        self._watched: list[Tensor] = []
-
-    def add(self, loss: Tensor, correct: Tensor, count: int, *, watched: Tensor | None = None) -> None:
-        """Add a batch: the sum of its losses, its right answers, its samples, and what has to be finite."""
-        self.steps += 1
-        self._count += count
-        self._losses.append(loss.detach())
-        self._correct.append(correct)
-        if watched is not None:
-            self._watched.append(watched)
-
-    def first_not_finite(self) -> int | None:
-        """The first step, from 0, whose watched value was not finite. Waits for the device."""
-        if not self._watched:
-            return None
-        bad = torch.stack(self._watched).isfinite().logical_not().nonzero()
-        return int(bad[0]) if len(bad) else None
-
-    def means(self) -> tuple[float, float]:
-        """Mean loss and accuracy over all processes' samples. Waits for the device."""
-        if not self._count:
-            raise DataError("there are no images in these batches.")
-        loss = torch.stack(self._losses).cpu().double().sum()
-        sums = torch.stack([loss, torch.stack(self._correct).cpu().sum().double(), torch.tensor(float(self._count))])
-        loss_sum, correct, count = self._engine.all_sum(sums).tolist()
-        return loss_sum / count, correct / count
+def _check_validation(phase: Phase, val: Batches | None, progress: Progress) -> None:
+    if val is not None:
+        return
+    if phase.schedule == "plateau" or metric_of(phase.monitor) not in ("accuracy", "map"):
+        raise UsageError(
+            f'schedule = "plateau" and monitor = "{phase.monitor}" need validation images, and there are none; '
+            "add a val folder, or use another schedule and no monitor."
+        )
+    if phase.patience is not None:
+        progress.warn("without validation images training cannot stop early: every epoch runs.")
 
 
 def _in_words(row: dict[str, Any], last_epoch: int) -> str:
@@ -318,4 +342,6 @@ def _in_words(row: dict[str, Any], last_epoch: int) -> str:
     text += f", accuracy {row['train_accuracy']:.1%}"
     if row["val_loss"] is not None:
         text += f"; validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.1%}"
+    if row.get("skipped_steps"):
+        text += f"; {row['skipped_steps']} step(s) skipped"
     return f"{text}; {row['seconds']:.1f} s"

@@ -29,6 +29,7 @@ def builds(subject: Subject) -> None:
 
 
 @check(
+    needs=("output_shape",),
     why="A user has 2 classes or 1,000; the head is sized for them.",
     advice="Size the last layer by num_classes, and the auxiliary heads with it.",
 )
@@ -40,6 +41,7 @@ def builds_for_class_counts(subject: Subject) -> None:
 
 
 @check(
+    needs=("builds_for_class_counts",),
     why="Images are grey, coloured, or coloured with alpha, and --in-channels says so.",
     advice="Size the first layer by in_channels; zoo adapts pretrained kernels to it.",
 )
@@ -51,6 +53,7 @@ def builds_for_channels(subject: Subject) -> None:
 
 
 @check(
+    needs=("builds_for_class_counts",),
     why="An option's range is a promise: a user who stays within it gets a model.",
     advice="Narrow minimum, maximum or choices in the facts, or make the network work at them.",
 )

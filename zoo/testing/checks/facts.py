@@ -9,7 +9,7 @@ import msgspec
 
 from zoo.architecture import Architecture
 from zoo.class_names import class_names
-from zoo.registry import load_registry
+from zoo.registry import Registry
 from zoo.testing.check import check, fail_unless
 from zoo.testing.subject import Subject
 
@@ -35,7 +35,7 @@ def facts_valid(subject: Subject) -> None:
     """Every architecture's facts are possible and agree with each other."""
     fail_unless(subject.plugin.architectures, "zoo_architectures lists no architecture")
     for architecture in subject.plugin.architectures:
-        for flaw in _flaws(architecture):
+        for flaw in _flaws(architecture, subject.plugin.plugins.registry):
             fail_unless(False, f"{architecture.name}: {flaw}")
 
 
@@ -120,7 +120,7 @@ def leaves_process_alone(subject: Subject) -> None:
     fail_unless(not found, f"it changed {', '.join(found)}")
 
 
-def _flaws(architecture: Architecture) -> list[str]:
+def _flaws(architecture: Architecture, registry: Registry) -> list[str]:
     """What zoo can live with, and a user cannot."""
     flaws = []
     sizes = architecture.preprocessing.input_size[1:]
@@ -128,7 +128,7 @@ def _flaws(architecture: Architecture) -> list[str]:
         flaws.append("smallest_training_input is below smallest_input")
     if min(sizes) < architecture.smallest_input:
         flaws.append(f"its input of {sizes[0]} × {sizes[1]} pixels is below smallest_input")
-    recipes = load_registry().recipes
+    recipes = registry.recipes
     if architecture.default_recipe and architecture.default_recipe not in recipes:
         flaws.append(f"default_recipe {architecture.default_recipe!r} is none of {', '.join(sorted(recipes))}")
     for option in architecture.options:

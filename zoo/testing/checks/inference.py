@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from zoo.testing.check import CheckFailedError, NotApplicable, check, fail_unless
@@ -30,7 +32,7 @@ def output_shape(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("builds_for_class_counts",),
     why="The loss applies softmax itself: over probabilities it trains slowly, and badly.",
     advice="Remove the softmax, sigmoid or log-softmax at the end of the network.",
 )
@@ -47,7 +49,7 @@ def logits_not_probabilities(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("eval_deterministic",),
     why="A prediction for one photo must not depend on the photos beside it.",
     advice="Remove whatever mixes images in eval mode, a squeeze() that also drops the batch, and BatchNorm without "
     "running statistics.",
@@ -67,7 +69,7 @@ def batch_of_one(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("builds_for_class_counts",),
     why="Evaluation, verification and cached features count on equal inputs giving equal outputs.",
     advice="Use nn.Dropout and nn.BatchNorm2d, which rest in eval mode; a functional dropout needs self.training.",
 )
@@ -82,7 +84,7 @@ def eval_deterministic(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("builds_for_class_counts",),
     why="An image size that the facts allow is refused late, with an error of torch that names no image.",
     advice="Raise smallest_input or smallest_training_input in the facts, or pool adaptively.",
 )
@@ -114,7 +116,7 @@ def smallest_sizes_honest(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("builds_for_class_counts",),
     why="--image-size asks for any size from smallest_input on, unless an option image_size states which there are.",
     advice="Pool adaptively, or give the architecture an option image_size with a minimum and a maximum.",
 )
@@ -126,14 +128,14 @@ def sizes_above_smallest(subject: Subject) -> None:
     height, width = subject.size()
     for size in ((height + 32, width + 32), (height, width + 32)):
         try:
-            found = logits(model, subject.images(1, size=size))
+            found = logits(model, subject.images(2, size=size))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise CheckFailedError(f"an image of {size[0]} × {size[1]} pixels does not run: {error}") from error
-        fail_unless(found.shape == (1, CLASSES), f"size {size} gave an output of shape {tuple(found.shape)}")
+        fail_unless(found.shape == (2, CLASSES), f"size {size} gave an output of shape {tuple(found.shape)}")
 
 
 @check(
-    needs=("output_shape",),
+    needs=("builds_for_class_counts",),
     why="Batches are kept and used again; one that a model changed gives other results the next time.",
     advice="No operation in place on what comes in: an activation with inplace=True belongs behind a layer of its own "
     "stage.",
@@ -155,7 +157,7 @@ def inputs_unchanged(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("eval_deterministic",),
     why="Training and evaluation run in bfloat16 where the hardware is faster in it.",
     advice="Keep values near 1 between layers, cast nothing by hand, and let autocast choose.",
 )
@@ -170,7 +172,7 @@ def bfloat16_close(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("eval_deterministic",),
     why="zoo lays images out with channels last where convolutions are faster so.",
     advice="Use flatten or reshape where view is, and no strides by hand.",
 )
@@ -189,13 +191,13 @@ def channels_last_close(subject: Subject) -> None:
 
 
 @check(
-    needs=("output_shape",),
+    needs=("builds_for_class_counts",),
     why="On a GPU a tensor that forward makes on the CPU stops the run, hours after it passed on a laptop.",
     advice="Make constants buffers (register_buffer), new tensors with device=x.device, and branch on no value.",
 )
 def device_independent(subject: Subject) -> None:
     """Everything that forward uses moves with the model, tried on the device without values."""
-    model = subject.build().to("meta")
+    model = copy.deepcopy(subject.build()).to("meta")
     try:
         found = logits(model, subject.images(2).to("meta"))
     except (RuntimeError, NotImplementedError) as error:

@@ -12,7 +12,7 @@ from zoo.testing.subject import Subject, distance, logits
 
 
 @check(
-    needs=("output_shape",),
+    needs=("eval_deterministic",),
     why="Frozen stages run apart from the rest, so an artifact trained in stages must be the model that predicts.",
     advice="Put what forward does between the modules into a stage, as a module: flatten, activations, pooling.",
 )
@@ -23,7 +23,7 @@ def stages_compose(subject: Subject) -> None:
 
 
 @check(
-    needs=("stages_compose",),
+    needs=("stages_compose", "tensors_owned_once"),
     why="Weights are loaded, and models copied, after stages were made; stages are made anew then.",
     advice="Make the stages in zoo_stages from the model that is given; keep none, on the model or elsewhere.",
 )

@@ -9,11 +9,12 @@ from zoo.testing.steps import as_list, total_loss, train
 from zoo.testing.subject import CLASSES, Subject
 
 _MOST_CUTS = 12
+_STEPS = 5
 _IMAGES = 4
 
 
 @check(
-    needs=("tensors_owned_once", "output_shape"),
+    needs=("tensors_owned_once", "builds_for_class_counts"),
     why="A parameter without a gradient never learns, and stops distributed training.",
     advice="Remove detach(), no_grad() and .data from forward, and parameters that nothing uses.",
 )
@@ -75,7 +76,7 @@ def frozen_prefix_rests(subject: Subject) -> None:
 
 
 @check(
-    needs=("tensors_owned_once", "output_shape"),
+    needs=("tensors_owned_once", "builds_for_class_counts"),
     why="An auxiliary head's loss is added with its weight while its stage trains, and left out when that is frozen.",
     advice="Give the stage auxiliary=MODULE, a function of the stage's own output, and an auxiliary_weight above 0.",
 )
@@ -110,6 +111,3 @@ def _cuts(names: tuple[str, ...], partial: bool) -> list[str]:
         return later
     step = len(later) / _MOST_CUTS
     return [*(later[int(i * step)] for i in range(_MOST_CUTS - 1)), later[-1]]
-
-
-_STEPS = 8

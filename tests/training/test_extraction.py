@@ -1,0 +1,152 @@
+"""The pass: folded, converted and laid out, it gives what the frozen part gives."""
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from zoo.training.allocator import kept_memory
+from zoo.training.engine import Engine, Numerics
+from zoo.training.extraction import FrozenPass, choose_pass_numerics, multiply_adds
+from zoo.training.folding import fold_batch_norm
+
+ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, 1, {"precision": "as asked"}))
+BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, 1, {"precision": "as asked"}))
+
+
+def with_statistics(module: nn.Module) -> nn.Module:
+    torch.manual_seed(1)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            nn.init.normal_(layer.running_mean, 0, 0.1)
+            nn.init.uniform_(layer.running_var, 0.8, 1.2)
+            nn.init.uniform_(layer.weight, 0.8, 1.2)
+            nn.init.normal_(layer.bias, 0, 0.1)
+    return module.eval()
+
+
+def googlenet() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return models.googlenet(init_weights=False, aux_logits=False, num_classes=5)
+
+
+def timm_model(name: str) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, num_classes=5)
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    "resnet18": (lambda: models.resnet18(num_classes=5), 20, 32),
+    "googlenet": (googlenet, 57, 32),
+    "efficientnet_b0": (lambda: models.efficientnet_b0(num_classes=5), 49, 32),
+    "vgg11_bn": (lambda: models.vgg11_bn(num_classes=5).features, 8, 32),
+    "timm efficientnet_lite0": (lambda: timm_model("efficientnet_lite0"), 49, 32),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folding_finds_every_batch_norm_and_keeps_the_function(name: str) -> None:
+    build, layers, size = NETWORKS[name]
+    torch.manual_seed(0)
+    module = with_statistics(build())
+    images = torch.randn(2, 3, size, size)
+    passed = FrozenPass(module, engine=ENGINE, chosen=choose_pass_numerics(module, ENGINE), example=images[:1])
+    with torch.inference_mode():
+        expected = module(images)
+    found = passed(images)
+    assert isinstance(found, Tensor)
+    assert passed.folded == layers
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_the_frozen_part_itself_is_left_as_it_was() -> None:
+    module = with_statistics(models.resnet18(num_classes=5))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    FrozenPass(module, engine=BF16, chosen=choose_pass_numerics(module, BF16), example=torch.randn(1, 3, 32, 32))
+    after = module.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) and after[name].dtype == before[name].dtype for name in before)
+    assert isinstance(module.bn1, nn.BatchNorm2d)
+
+
+def test_bfloat16_converts_once_what_autocast_converts_every_time() -> None:
+    module = with_statistics(models.vgg11_bn(num_classes=5).features)
+    images = torch.randn(2, 3, 32, 32)
+    chosen = choose_pass_numerics(nn.Sequential(), BF16)  # nothing to fold
+    passed = FrozenPass(module, engine=BF16, chosen=chosen, example=images[:1])
+    with torch.inference_mode(), BF16.autocast():
+        expected = module(BF16.lay_out(images))
+    found = passed(images)
+    assert isinstance(found, Tensor)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected)
+
+
+class _ReadTwice(nn.Module):
+    """A convolution that something else than its BatchNorm reads too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.convolution(x)
+        return x + self.norm(x)
+
+
+class _LooksInside(_ReadTwice):
+    """A forward method that computes with its BatchNorm's own tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.convolution(x))
+        return x * self.norm.weight.mean()
+
+
+@pytest.mark.parametrize("kind", [_ReadTwice, _LooksInside])
+def test_what_cannot_be_folded_runs_unfolded_and_says_so(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = with_statistics(kind())
+    images = torch.randn(2, 3, 8, 8)
+    passed = FrozenPass(module, engine=ENGINE, chosen=choose_pass_numerics(module, ENGINE), example=images[:1])
+    assert passed.folded == 0
+    assert passed.folding_note.startswith("not folded:")
+    with torch.inference_mode():
+        assert torch.equal(passed(images), module(ENGINE.lay_out(images)))  # type: ignore[arg-type]
+
+
+def test_layers_that_run_twice_are_left_alone() -> None:
+    convolution, norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+    module = with_statistics(nn.Sequential(convolution, norm, convolution, norm))
+    copied = copy.deepcopy(module)
+    assert fold_batch_norm(copied, torch.randn(1, 3, 4, 4)) == 0
+    assert isinstance(copied[1], nn.BatchNorm2d)
+
+
+def test_multiply_adds_of_resnet18_are_the_published_ones() -> None:
+    # torchvision's documentation gives 1.814 GFLOPs, its word for multiply-adds, at 224 pixels.
+    module = models.resnet18().eval()
+    assert multiply_adds(module, torch.zeros(1, 3, 224, 224)) == pytest.approx(1.814e9, rel=0.001)
+
+
+def test_every_choice_has_a_reason() -> None:
+    module = models.resnet18()
+    chosen = choose_pass_numerics(module, ENGINE)
+    assert chosen.folding
+    assert {"precision", "batch_size", "folding"} <= chosen.reasons.keys()
+    assert chosen.facts() == choose_pass_numerics(module, ENGINE).facts()
+    assert chosen.facts() != choose_pass_numerics(module, BF16).facts()
+
+
+def test_memory_is_given_back_after_the_pass() -> None:
+    with kept_memory() as told:
+        assert isinstance(told, bool)
+        torch.randn(1000, 1000) @ torch.randn(1000, 1000)
