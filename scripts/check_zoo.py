@@ -1,14 +1,14 @@
 """Try architectures out and print a table: what works, and what does not with its reason.
 
 ``python scripts/check_zoo.py resnet/resnet18 'vgg/*'`` checks those that match; ``--timm-families`` checks the smallest
-of every family of timm. Each is built with random values at the smaller of its own size and 224 pixels, where it takes
-that.
+of every family of timm. Each has random values. Its images have 96 pixels or the smallest size that it takes, where it
+takes any; else its own size, or the smallest it can be built for.
 """
 
 import argparse
 import fnmatch
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,8 @@ from zoo.state_files import read_state, write_safetensors
 from zoo.weights import build
 
 CLASSES, OTHER_CLASSES, IMAGES = 10, 7, 2
-LARGEST = 224
+# Pixels: of models that take any size, and the most for those that are built for one.
+SIZE, LARGEST = 96, 224
 
 # The member of each of timm's families with the fewest parameters, timm's own test models aside.
 SMALLEST = (
@@ -321,9 +322,10 @@ def _options_and_size(architecture: Architecture) -> tuple[Mapping[str, OptionVa
     height, width = architecture.preprocessing.input_size[1:]
     options = architecture.parse_options({})
     smallest = architecture.smallest_training_input
-    if max(height, width) > LARGEST and height == width:
-        height = width = smallest if "image_size" in options else max(smallest, LARGEST)
-        options |= {"image_size": height} if "image_size" in options else {}
+    if "image_size" not in options:
+        height, width = (max(smallest, min(edge, SIZE)) for edge in (height, width))
+    elif max(height, width) > LARGEST:
+        options["image_size"] = height = width = smallest
     return options, (height, width)
 
 
@@ -331,20 +333,22 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The rows as Markdown, the reasons of failures below."""
+def table(rows: Iterable[Row]) -> Iterator[str]:
+    """The rows as Markdown as they come, the reasons of failures below."""
     titles = ["builds", *CHECKS]
     yield "| architecture | " + " | ".join(titles) + " | stages | size | smallest (evaluate, train) | parameters | s |"
     yield "|" + "---|" * (len(titles) + 6)
+    seen = []
     for row in rows:
+        seen.append(row)
         marks = ["yes" if row.checks.get(title) == "yes" else "**no**" for title in titles]
         sizes = f"{row.size[0]}×{row.size[1]} | {row.smallest[0]}, {row.smallest[1]}"
         yield f"| {row.name} | {' | '.join(marks)} | {row.stages} | {sizes} | {row.parameters:,} | {row.seconds:.1f} |"
-    for row in rows:
+    for row in seen:
         for title, reason in row.failures.items():
             yield f"- {row.name}, {title}: {reason}"
-    good = sum(not row.failures for row in rows)
-    yield f"{good} of {len(rows)} pass every check; {sum(row.seconds for row in rows):.0f} s."
+    good = sum(not row.failures for row in seen)
+    yield f"{good} of {len(seen)} pass every check; {sum(row.seconds for row in seen):.0f} s."
 
 
 def main() -> int:
@@ -357,9 +361,11 @@ def main() -> int:
     names = [architecture.full_name for architecture in plugins.architectures()]
     wanted = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in options.patterns)]
     wanted += [f"timm/{name}" for name in SMALLEST if options.timm_families]
-    rows = [check(plugins, name) for name in wanted]
-    print("\n".join(table(rows)))
-    return 1 if any(row.failures for row in rows) else 0
+    failed = False
+    for line in table(check(plugins, name) for name in wanted):
+        failed |= line.startswith("- ")
+        print(line, flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

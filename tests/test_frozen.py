@@ -31,6 +31,7 @@ from zoo.training.inference import inputs_of
 
 PREPROCESSING = Preprocessing(input_size=(3, 12, 12))
 ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, 1, {}))
+PLAIN = View()
 BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, 1, {}))
 
 
@@ -105,7 +106,7 @@ def uncached(paths: Sequence[Path], *, stages: int = 2, engine: Engine = ENGINE)
     return features
 
 
-def values(features: FrozenFeatures, paths: Sequence[Path], view: View = View()) -> Tensor:
+def values(features: FrozenFeatures, paths: Sequence[Path], view: View = PLAIN) -> Tensor:
     found = features.rows(ImageReader(paths, PREPROCESSING), paths, view).take(np.arange(len(paths)))
     assert isinstance(found, Tensor)
     return found

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import OptionError, RegistryError, UnknownNameError
-from zoo.recipes import Phase
+from zoo.recipes import Phase, without_effect
 from zoo.registry import Registry, load_registry, phase_data, registry_schema, shipped_registry, validate_phase
 
 Load = Callable[[str], Registry]
@@ -133,7 +133,7 @@ def test_everything_that_may_be_stated_is_decoded(load: Load, tmp_path: Path) ->
         ),
         (
             "[recipes.x]\nphases = [{epochs = 1, schedule = 'cosin'}]",
-            ("'cosin' is not one of 'cosine', 'one-cycle', 'constant'. Did you mean 'cosine'?",),
+            ("'cosin' is not one of 'cosine', 'one-cycle', 'constant', 'plateau'. Did you mean 'cosine'?",),
         ),
         (
             "[recipes.x]\nphases = [{epochs = 1, lerning_rate = 1.0}]",
@@ -300,7 +300,27 @@ PHASES = st.builds(
     clip=st.none() | _numbers(0, 1e6, exclude_min=True),
     class_weights=st.sampled_from(["none", "balanced"]),
     patience=st.none() | st.integers(1, 10**6),
+    sampling=st.sampled_from(["shuffle", "balanced"]),
+    mixup=_numbers(0, 1e3),
+    ema=st.none() | _numbers(0, 1, exclude_min=True, exclude_max=True),
+).filter(lambda phase: not without_effect(phase))
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        ("schedule = 'one-cycle', warmup = 0.1", "warmup has no effect"),
+        ("plateau = 2", "plateau has no effect"),
+        ("batch_size = 8, micro_batch = 8", "micro_batch = 8 has no effect"),
+        ("mixup = 0.2, micro_batch = 1", "no second image"),
+        ("train = 'head', layer_decay = 0.8", "layer_decay has no effect"),
+        ("train = 'head', cutmix = 1.0", "cutmix has no effect"),
+        ("sampling = 'balanced', class_weights = 'balanced'", "give one of them"),
+    ],
 )
+def test_a_value_without_effect_is_refused(phase: str, said: str) -> None:
+    with pytest.raises(RegistryError, match=rf"phases\[0\]: .*{said}"):
+        _load(explicit=f"[recipes.x]\nphases = [{{epochs = 1, {phase}}}]\n")
 
 
 def _toml(value: object) -> str:

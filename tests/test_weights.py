@@ -1,5 +1,6 @@
 """Weights from a user's words to a model: what is read, what is refused, and what loading changes."""
 
+import argparse
 import hashlib
 import os
 import pickle
@@ -19,6 +20,8 @@ from zoo.artifact import Header, Parent, Plugin, write_artifact
 from zoo.catalogue import open_plugins
 from zoo.chain import Chain, Stage
 from zoo.errors import ArtifactError, DownloadError, UnknownWeightsError, WeightsError
+from zoo.licences import forbids_commercial_use
+from zoo.progress import Silent
 from zoo.weights import LoadReport, build, read_state, resolve_weights
 
 TINY = Architecture(
@@ -462,6 +465,10 @@ def save_pth(path: Path, content: object, **keywords: Any) -> Path:
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
         lambda state: {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}},
         lambda state: {name: nn.Parameter(t) if t.is_floating_point() else t for name, t in state.items()},
+        lambda state: {"model_state_dict": state, "args": argparse.Namespace(lr=0.1, names=["a"])},
+        lambda state: {
+            "ema_state_dict": {"n_averaged": torch.tensor(3)} | {f"module.{n}": t for n, t in state.items()}
+        },
     ],
 )
 def test_published_checkpoint_layouts_are_unwrapped(tmp_path: Path, wrap: Any, zipped: bool) -> None:
@@ -478,6 +485,14 @@ def test_pickled_files_need_permission_whatever_they_are_called(tmp_path: Path, 
     with pytest.raises(WeightsError, match=r"can run code.*[Cc]onvert.*--allow-pth"):
         read_state(path)
     assert read_state(path, allow_pth=True)
+
+
+def test_code_among_a_scripts_arguments_never_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    path = save_pth(tmp_path / "x.pth", {"model": trained(), "args": argparse.Namespace(x=Canary(mark))})
+    with pytest.raises(WeightsError, match="run code"):
+        read_state(path, allow_pth=True)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("allow_pth", [False, True])
@@ -539,6 +554,58 @@ def test_what_was_read_does_not_change_with_the_file(tmp_path: Path) -> None:
         found = read_state(path, allow_pth=True)
         path.write_bytes(bytes(path.stat().st_size))
         assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+# Licences
+
+
+@pytest.mark.parametrize(
+    ("licence", "forbids"),
+    [
+        ("cc-by-nc-4.0", True),
+        ("CC-BY-NC-SA-4.0", True),
+        ("fair-noncommercial-research-license", True),
+        ("for non-commercial use", True),
+        ("research only", True),
+        ("research-use-only", True),
+        ("apache-2.0", False),
+        ("MIT", False),
+        ("BSD-3-Clause", False),
+        ("cc-by-4.0", False),
+        ("encouraged", False),
+        ("", False),
+    ],
+)
+def test_licences_that_forbid_commercial_use_are_known(licence: str, forbids: bool) -> None:
+    assert forbids_commercial_use(licence) is forbids
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_such_a_licence_is_shown_before_anything_is_fetched() -> None:
+    tags = [Weights(tag=tag, url="https://127.0.0.1:1/x.pth", licence=tag) for tag in ("cc-by-nc-4.0", "mit")]
+    architecture = Architecture(name="a", family="a", plugin="test", weights=tuple(tags))
+    listener = Listener()
+    for weights in tags:
+        with pytest.raises(DownloadError):
+            resolve_weights(architecture, weights.tag, offline=True, progress=listener)
+    (warning,) = listener.warnings
+    assert "test/a@cc-by-nc-4.0" in warning
+    assert "forbids commercial use" in warning
+
+
+def test_the_licence_of_an_artifacts_parent_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    write_artifact(path, msgspec.structs.replace(HEADER, parent=Parent(licence="CC-BY-NC-4.0")), trained())
+    listener = Listener()
+    resolve_weights(TINY, path, progress=listener)
+    assert len(listener.warnings) == 1
 
 
 # What a user wrote

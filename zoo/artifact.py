@@ -66,8 +66,8 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True):
     """The weights that training started from.
 
     Attributes:
-        kind: ``"random"``, ``"tag"``, ``"file"`` or ``"artifact"``.
-        spec: The tag, or the file's name without its folder.
+        kind: ``"random"``, ``"tag"``, ``"url"``, ``"hub"``, ``"file"`` or ``"artifact"``.
+        spec: The tag, the URL, the name on the hub, or the file's name without its folder.
         sha256: Of the published or local file; empty for random values.
         licence: Its licence, where one is stated.
     """
@@ -132,6 +132,7 @@ class Numerics(msgspec.Struct, frozen=True, kw_only=True):
         threads: CPU threads.
         feature_stages: Leading stages that ran once over each image, in the numerics of the pass that gives features;
             0 where the whole model ran.
+        feature_precision: What those stages computed in; empty where the whole model ran.
     """
 
     precision: str = "float32"
@@ -139,6 +140,7 @@ class Numerics(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: _AtLeastOne = 32
     threads: _AtLeastOne = 1
     feature_stages: _Count = 0
+    feature_precision: str = ""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from zoo.catalogue import open_plugins
 from zoo.errors import DataError, OptionError, WeightsError
 from zoo.feed import split_logits
-from zoo.frozen import FeatureCache
 from zoo.labelled import LabelledImages, check_task, class_positions, load_images
 from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
+from zoo.own_data import as_path
 from zoo.phases import Front
 from zoo.plugins import Plugins
 from zoo.prediction import engine_for, is_file_name
@@ -63,7 +63,7 @@ def evaluate(
 
     Args:
         target: The file of an artifact, or the name of an architecture.
-        data: A folder or a manifest as for ``finetune``. Classes are matched by name.
+        data: A folder, a manifest or any other source as for ``finetune``. Classes are matched by name.
         weights: For an architecture: a tag or a path.
         split: ``"train"``, ``"val"`` or ``"test"``: the data's own, or else the one that the artifact was trained
             with, made again. Default: the data's test split where it has one, else every image.
@@ -103,7 +103,7 @@ def evaluate(
         )
         preprocessing = effective_preprocessing(request)
     images = load_images(
-        Path(data),
+        as_path(data, offline=offline, progress=progress),
         preprocessing=preprocessing,
         split=False,
         on_bad_image=on_bad_image,
@@ -127,7 +127,7 @@ def evaluate(
         progress.warn(note)
     engine = engine_for(model, device=device, precision=precision, batch_size=batch_size)
     prepared = images.prepared_for(model.preprocessing)
-    report = _measure(model, prepared, chosen, engine=engine, cache=cache, progress=progress)
+    report = _measure(model, prepared, chosen, engine=engine, precision=precision, cache=cache, progress=progress)
     return Evaluation(report, chosen, engine.numerics.precision, tuple(notes))
 
 
@@ -196,18 +196,27 @@ def _was_trained_on(model: Model, images: LabelledImages) -> bool:
 
 
 def _measure(
-    model: Model, images: LabelledImages, split: str, *, engine: Engine, cache: bool, progress: Progress
+    model: Model,
+    images: LabelledImages,
+    split: str,
+    *,
+    engine: Engine,
+    precision: Literal["auto", "float32", "bfloat16"],
+    cache: bool,
+    progress: Progress,
 ) -> dict[str, Any]:
     names = model.classes or images.classes
     positions = class_positions(images.classes, names)
+    used = model.header.numerics if model.header is not None else None
+    chosen: Any = used.feature_precision or "auto" if precision == "auto" and used is not None else precision
     logits, targets = split_logits(
         model.chain(),
         images,
         split,
         engine=engine,
         front=Front(model.preprocessing, engine=engine),
-        feature_stages=model.header.numerics.feature_stages if model.header is not None else 0,
-        cache=FeatureCache(model.identity, model.preprocessing, images.digests) if cache else None,
+        feature_stages=used.feature_stages if used is not None else 0,
+        cache=model.feature_cache(images.digests, device=engine.device, precision=chosen) if cache else None,
         progress=progress,
     )
     return model.task.report(logits, model.task.aligned(targets, positions, len(names)), names)

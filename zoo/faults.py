@@ -2,7 +2,8 @@
 
 Nothing happens unless the environment variable ``ZOO_FAULT`` is set, and only the fault suite sets it. Its value is a
 list of ``place:times:action`` with commas between, for example ``checkpoint.rename:2:kill`` (killed when it gets there
-for the second time) or ``loss:5-9:value`` (from the fifth to the ninth time). ``place@1`` means process 1 alone.
+for the second time) or ``loss:5-9:value`` (from the fifth to the ninth time). ``place@1`` means process 1 alone. What
+torchrun starts anew after a fault goes on without.
 """
 
 import errno
@@ -31,7 +32,9 @@ def fault(place: str) -> bool:
         Whether the caller should put in a wrong value; False wherever no test runs.
     """
     asked = os.environ.get(VARIABLE)
-    return bool(asked) and _strike(place, str(asked))
+    if not asked or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        return False
+    return _strike(place, asked)
 
 
 def _strike(place: str, asked: str) -> bool:

@@ -37,10 +37,22 @@ from zoo.recipes import Augment, Phase, Recipe
 from zoo.registry import Registry, phase_data, validate_phase
 from zoo.report import render
 from zoo.resuming import OWN_DATA, StoredRun, entry_point, open_checkpoints, stoppable, versions
-from zoo.runs import ARTIFACT, REPORT, Run, RunFolder, exists_error, free_folder
+from zoo.runs import (
+    ARTIFACT,
+    CONFIG,
+    REPORT,
+    Run,
+    RunFolder,
+    UnwrittenFolder,
+    exists_error,
+    free_folder,
+    last_folder,
+)
+from zoo.stepwise import expanded
 from zoo.task import Task
 from zoo.training.callbacks import Callback, TrainerState
 from zoo.training.checkpoint import Cadence
+from zoo.training.distributed import joined
 from zoo.training.engine import Engine, choose_device, choose_numerics
 from zoo.training.losses import Criterion
 
@@ -65,7 +77,7 @@ def finetune(  # type: ignore[misc]
     weights: str | Path | None = "default",
     recipe: str | Recipe | Sequence[Phase] | None = None,
     epochs: int | Sequence[int] | None = None,
-    lr: float | Sequence[float] | None = None,
+    lr: float | Literal["auto"] | Sequence[float | Literal["auto"]] | None = None,
     batch_size: int | None = None,
     augment: Augment | None = None,
     views: int | None = None,
@@ -97,16 +109,17 @@ def finetune(  # type: ignore[misc]
 
     Args:
         data: A folder with ``train/ val/ test/``, a folder with one folder per class, a CSV manifest
-            ``path,label[,split]`` (or ``path,labels`` for any number of labels an image), or data sets of one's own by
-            split: ``{"train": dataset, "val": dataset}``, each with ``classes`` and items ``(image, label)`` where the image is a Pillow image or a uint8 tensor
-            ``(C, H, W)``.
+            ``path,label[,split]`` (or ``path,labels`` for any number of labels an image), tar shards, Parquet files,
+            ``torchvision:NAME``, ``hf:NAME``, or data sets of one's own by split:
+            ``{"train": dataset, "val": dataset}``, each with ``classes`` and items ``(image, label)`` where the image
+            is a Pillow image or a uint8 tensor ``(C, H, W)``, and the label a class index or a list of them.
         model: Architecture, preset or alias, for example ``"resnet50"``.
         weights: A published tag, ``"default"``, a path to weights or to an earlier artifact, or None (also
             ``"none"``) for random values.
         recipe: A recipe's name or phases of one's own. Default: ``"frozen"`` for pretrained weights, ``"full"`` for
             random values, unless the preset or the architecture names another.
         epochs: Epochs of the recipe's phases, one number a phase.
-        lr: Learning rates of the recipe's phases, one a phase.
+        lr: Learning rates of the recipe's phases, one a phase; ``"auto"`` measures them (see ``zoo lr-find``).
         batch_size: Images a step, in every phase.
         augment: ``"none"``, ``"light"``, ``"standard"`` or ``"strong"``, in every phase.
         views: Versions of each image that ``augment`` makes for good, in every phase, so that a frozen part runs once
@@ -116,7 +129,7 @@ def finetune(  # type: ignore[misc]
         options: Options of the architecture by name.
         image_size: Height and width of the input in pixels.
         in_channels: 1 (grey), 3 (colour) or 4 (colour with alpha).
-        on_bad_image: ``"skip"`` leaves unreadable images out; ``"error"`` stops before training.
+        on_bad_image: ``"skip"`` leaves unreadable images out, up to 20 % of all; ``"error"`` stops before training.
         seed: Decides values, order, augmentation and dropout.
         split_seed: Decides the split where the data has none; None follows ``seed``.
         group_by: Column of the manifest whose equal values stay in one split, for example the photographed person.
@@ -152,9 +165,11 @@ def finetune(  # type: ignore[misc]
             progress.warn(f"{stored.folder} is finished: there is nothing to resume.")
             return finished
         stored.check_criterion(criterion)
+        if changed := stored.versions_that_changed():
+            progress.warn(f"{changed}: the result may differ in its last bits from that of a run without a stop.")
         resumed: Run = finetune(
             stored.data(data),
-            **stored.settings(),
+            **stored.settings(inspect.signature(finetune).parameters),
             criterion=criterion,
             callbacks=callbacks,
             progress=progress,
@@ -173,10 +188,18 @@ def finetune(  # type: ignore[misc]
     chosen = choose_recipe(
         plugins.registry, request, recipe, epochs=epochs, lr=lr, batch_size=batch_size, augment=augment, views=views
     )
-    torch_device = choose_device(device)
     split_seed = seed if split_seed is None else split_seed
-    with as_folder(data) as source, ExitStack() as stack:
-        folder = _choose_folder(output, source, request) if _stored is None else _stored.folder
+    with ExitStack() as stack:
+        ranks = stack.enter_context(joined())
+        if not ranks.is_first:
+            progress = Silent()
+        torch_device = choose_device(ranks.device(device))
+        source = stack.enter_context(as_folder(data, offline=offline, progress=progress))
+        restarted = _stored is None and ranks.restarts > 0
+        if restarted:
+            _stored = _left_by_restart(output, source, request)
+        folder = _stored.folder if _stored else _choose_folder(output, source, request) if ranks.is_first else Path()
+        folder = Path(ranks.told_by_first(str(folder)))
 
         # 1 and 2: find the images, decode every one of them, split them, check the splits.
         images = load_images(
@@ -189,6 +212,7 @@ def finetune(  # type: ignore[misc]
             seed=seed,
             progress=progress,
         )
+        images = replace(images, rank=ranks.rank, world_size=ranks.world_size)
 
         chosen = images.task.suited(chosen)
 
@@ -206,20 +230,26 @@ def finetune(  # type: ignore[misc]
         if _stored is not None:
             _stored.check_data(images.fingerprint)
         images = images.prepared_for(built.preprocessing)
+        asked_epochs = [phase.epochs for phase in chosen.phases]
+        chosen = expanded(chosen, built.chain())
         check_fit(built, chosen)
         numerics = _stored.numerics if _stored else choose_numerics(built.module, torch_device, precision=precision)
-        engine = Engine(torch_device, numerics)
+        engine = Engine(torch_device, numerics, rank=ranks.rank, world_size=ranks.world_size)
         say_what_was_loaded(built, chosen, engine, progress)
         if dry_run:
             return estimate(built, images, chosen, engine=engine, folder=folder)
 
-        run_folder = RunFolder(folder, resume=_stored is not None)
+        run_folder = RunFolder(folder, resume=_stored is not None) if ranks.is_first else UnwrittenFolder(folder)
         stack.callback(run_folder.close)
         stop = stack.enter_context(stoppable(folder, progress))
 
         # 4 and 5: train phase by phase, keep the best, write everything down as it comes.
+        features = None
+        if cache:
+            asked = precision if _stored is None else _stored.config.get("feature_precision", precision)
+            features = built.feature_cache(images.digests, device=torch_device, precision=asked)
         config = {
-            "data": str(source) if isinstance(data, str | Path) else OWN_DATA,
+            "data": str(data) if isinstance(data, str | Path) else OWN_DATA,
             "working_folder": str(Path.cwd()),
             "fingerprint": images.fingerprint,
             "model": model,
@@ -230,23 +260,26 @@ def finetune(  # type: ignore[misc]
             "seed": seed,
             "split_seed": split_seed,
             "group_by": group_by,
-            "device": str(torch_device),
+            "device": device if ranks.world_size > 1 else str(torch_device),
             "workers": workers,
             "cache": cache,
+            "feature_precision": features.precision if features is not None else None,
             "registry": str(registry) if registry is not None else None,
             "checkpoint_every": checkpoint_every,
             "offline": offline,
             "allow_pth": allow_pth,
             "locked": locked,
             "own_criterion": criterion is not None,
+            "recipe_epochs": asked_epochs if _stored is None else _stored.config["recipe_epochs"],
             "options": dict(built.options),
             "versions": versions(),
         }
-        checkpoints = open_checkpoints(folder, every=checkpoint_every, progress=progress)
+        checkpoints = open_checkpoints(folder, every=checkpoint_every, writes=ranks.is_first, progress=progress)
         if _stored is None:
             run_folder.write_config(_config(config, chosen, engine))
-        snapshot = None if _stored is None else entry_point(checkpoints, run_folder, progress)
-        features = FeatureCache(built.identity, built.preprocessing, images.digests) if cache else None
+        elif restarted and not _stored.is_of(_config(config, chosen, engine)):
+            raise exists_error(folder)
+        snapshot = None if _stored is None else entry_point(checkpoints, run_folder, engine=engine, progress=progress)
         outcome = run_phases(
             built.chain(),
             images,
@@ -265,6 +298,8 @@ def finetune(  # type: ignore[misc]
             progress=progress,
         )
 
+        chosen = outcome.as_trained(chosen)
+
         # 6: measure, write the artifact, read it back into a fresh model and compare.
         task, metrics = measure(
             built,
@@ -275,6 +310,8 @@ def finetune(  # type: ignore[misc]
             progress=progress,
         )
         restored_layout(built.module)
+        if not ranks.is_first:
+            return Run(folder, folder / ARTIFACT, folder / REPORT, metrics, outcome.history, monotonic() - started)
         header = _header(
             built, images, chosen, outcome, engine, task=task, metrics=metrics, seed=seed, split_seed=split_seed
         )
@@ -315,7 +352,7 @@ def choose_recipe(
     recipe: str | Recipe | Sequence[Phase] | None,
     *,
     epochs: int | Sequence[int] | None = None,
-    lr: float | Sequence[float] | None = None,
+    lr: float | Literal["auto"] | Sequence[float | Literal["auto"]] | None = None,
     batch_size: int | None = None,
     augment: Augment | None = None,
     views: int | None = None,
@@ -362,7 +399,8 @@ def check_fit(model: Model, recipe: Recipe) -> None:
     """Refuse phases that the model cannot train, before anything is written.
 
     Raises:
-        OptionError: A phase names a stage that is not there, or the images are too small to train on.
+        OptionError: A phase names a stage that is not there or asks for what does not go with it, or the images are
+            too small to train on.
     """
     size = min(model.preprocessing.input_size[1:])
     smallest = model.architecture.smallest_training_input
@@ -372,6 +410,12 @@ def check_fit(model: Model, recipe: Recipe) -> None:
         raise OptionError(
             f"image size {size} is too small to train {model.architecture.name}: it needs at least {smallest} pixels."
         )
+    for i, phase in enumerate(recipe.phases):
+        if phase.cutmix and chain.cut(phase.train).frozen_stages:
+            raise OptionError(
+                f"phase {i + 1} of recipe {recipe.name!r}: cutmix cuts images, and with train = {phase.train!r} what "
+                "trains sees features; use mixup, or train = 'all'."
+            )
 
 
 def say_what_was_loaded(model: Model, recipe: Recipe, engine: Engine, progress: Progress) -> None:
@@ -429,7 +473,7 @@ def measure(
 class _MetricsWriter(Callback):
     """Writes each epoch's row to the run folder as it comes."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder | UnwrittenFolder) -> None:
         self._folder = folder
 
     def on_epoch_end(self, state: TrainerState, row: Mapping[str, object]) -> None:
@@ -467,7 +511,11 @@ def _header(
             split_seed=split_seed if images.was_split else None,
         ),
         metrics=dict(metrics),
-        numerics=header_numerics(engine.numerics, feature_stages=outcome.feature_stages),
+        numerics=header_numerics(
+            engine.numerics,
+            feature_stages=outcome.feature_stages,
+            feature_precision=outcome.feature_precision,
+        ),
         check=check_logits(model, seed),
         state_sha256=state_digest(model),
     )
@@ -543,7 +591,7 @@ def _report_facts(
 
 def _command(config: Mapping[str, Any], recipe: Recipe) -> str:
     words = ["zoo", "finetune", config["data"], "--model", config["model"], "--weights", config["weights"]]
-    words += ["--recipe", recipe.name, "--epochs", ",".join(str(phase.epochs) for phase in recipe.phases)]
+    words += ["--recipe", recipe.name, "--epochs", ",".join(map(str, config["recipe_epochs"]))]
     words += ["--image-size", str(config["image_size"]), "--seed", str(config["seed"])]
     for key, value in config["options"].items():
         if key != "image_size":
@@ -561,13 +609,23 @@ def _choose_folder(output: str | Path | None, source: Path, request: Request) ->
         if folder.exists():
             raise exists_error(folder)
         return folder
+    return free_folder(Path("runs"), _stem(source, request))
+
+
+def _left_by_restart(output: str | Path | None, source: Path, request: Request) -> StoredRun | None:
+    """The run that torchrun had begun with the same command before it started all processes anew; None for none."""
+    folder = Path(output) if output is not None else last_folder(Path("runs"), _stem(source, request))
+    return StoredRun.read(folder) if folder is not None and (folder / CONFIG).is_file() else None
+
+
+def _stem(source: Path, request: Request) -> str:
     name = source.resolve().stem if source.is_file() else source.resolve().name
-    return free_folder(Path("runs"), f"{name or 'images'}-{request.architecture.name}")
+    return f"{name or 'images'}-{request.architecture.name}"
 
 
 def _for_phase(key: str, value: Any, index: int, recipe: Recipe) -> Any:
     if not isinstance(value, Sequence) or isinstance(value, str):
-        if key in ("epochs", "lr") and len(recipe.phases) > 1:
+        if value != "auto" and key in ("epochs", "lr") and len(recipe.phases) > 1:
             value = [value]
         else:
             return value

@@ -29,7 +29,7 @@ from zoo.features import (
 from zoo.progress import Progress, Silent
 from zoo.recipes import Augment
 from zoo.training.allocator import kept_memory
-from zoo.training.engine import Engine
+from zoo.training.engine import Engine, Precision
 from zoo.training.extraction import FrozenPass, choose_pass_numerics, multiply_adds
 
 # Counts up when decoding, augmentation or the pass change what they give.
@@ -71,12 +71,14 @@ class FeatureCache:
         identity: Architecture, options and plugin, as plain values.
         preprocessing: How an image becomes the input.
         digests: SHA-256 of each image's content.
+        precision: What the frozen part computes in, from :func:`zoo.training.extraction.choose_pass_precision`.
         folder: Where the stores are; None takes the user's cache.
     """
 
     identity: Mapping[str, object]
     preprocessing: Preprocessing
     digests: Mapping[Path, str]
+    precision: Precision = "float32"
     folder: Path | None = None
 
 
@@ -99,7 +101,9 @@ class FrozenFeatures:
         self._engine = engine
         self._progress = progress
         self._pass: FrozenPass | None = None
-        self.chosen = choose_pass_numerics(part, engine)
+        self.chosen = choose_pass_numerics(
+            part, engine, precision=cache.precision, input_size=cache.preprocessing.input_size
+        )
         facts = {
             "version": _VERSION,
             "frozen": digest,

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from zoo.errors import WeightsError
 from zoo.mirrors import HUB
@@ -75,7 +75,7 @@ def found_elsewhere(url: str, *, is_hashed: bool) -> list[Found]:
             blob = path.resolve().name
             return [Found(path, blob if _SHA256.fullmatch(blob) else "")]
         return []
-    name = urlsplit(url).path.rpartition("/")[2]
+    name = url.partition("?")[0].rpartition("/")[2]
     path = _torch_hub() / "hub" / "checkpoints" / name
     return [Found(path)] if is_hashed and name and path.is_file() else []
 

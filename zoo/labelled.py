@@ -16,6 +16,7 @@ from zoo.data import (
     ImageBatches,
     ImageData,
     ImageReader,
+    ImageSet,
     check_images,
     evaluation_steps,
     find_images,
@@ -24,9 +25,11 @@ from zoo.data import (
     split_images,
     training_steps,
 )
-from zoo.errors import DataError
+from zoo.data.batches import Steps
+from zoo.data.sampling import balanced_steps, every_nth_step, shared_steps
+from zoo.errors import DataError, OptionError
 from zoo.progress import Progress, Silent
-from zoo.recipes import Augment
+from zoo.recipes import Augment, Sampling
 from zoo.task import Task, task_of
 
 _NAMES_SHOWN = 64
@@ -45,6 +48,8 @@ class LabelledImages:
         findings: What the checks found.
         bad: Unreadable images that were left out.
         seed: Decides the order of training.
+        rank: This process's number among those that train together.
+        world_size: How many they are.
     """
 
     data: ImageData
@@ -55,6 +60,8 @@ class LabelledImages:
     findings: tuple[Finding, ...]
     bad: tuple[BadImage, ...]
     seed: int = 0
+    rank: int = 0
+    world_size: int = 1
     _workers: int | None = field(default=None, repr=False)
 
     @property
@@ -78,7 +85,9 @@ class LabelledImages:
     def names_of(self, samples: Sequence[int]) -> str:
         """File names of training images by their positions, for messages."""
         paths = self.data.splits["train"].paths
-        names = [str(paths[sample].relative_to(self.data.root)) for sample in samples[:_NAMES_SHOWN]]
+        root = self.data.root.parent if self.data.layout == "manifest" else self.data.root
+        shown = [paths[sample] for sample in samples[:_NAMES_SHOWN]]
+        names = [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in shown]
         more = len(samples) - len(names)
         return "the images " + ", ".join(names) + (f" and {more} more" if more else "")
 
@@ -86,14 +95,27 @@ class LabelledImages:
         """Number of images in each split."""
         return {split: len(images) for split, images in self.data.splits.items()}
 
-    def batches(self, split: str, *, batch_size: int, augment: Augment = "none", train: bool = False) -> ImageBatches:
-        """Batches of a split: shuffled for training, else in the data's order and padded to full size."""
+    def batches(
+        self,
+        split: str,
+        *,
+        batch_size: int,
+        augment: Augment = "none",
+        sampling: Sampling = "shuffle",
+        train: bool = False,
+    ) -> ImageBatches:
+        """Batches of a split: shuffled for training, else in the data's order and padded to full size.
+
+        Of several processes each takes its part of a training step, and whole steps of an evaluation.
+
+        Raises:
+            OptionError: The sampling does not suit the labels, or there are too few images for the processes.
+        """
         images = self.data.splits[split]
-        steps = (
-            training_steps(len(images), batch_size, seed=self.seed)
-            if train
-            else evaluation_steps(len(images), batch_size)
-        )
+        if train:
+            steps = shared_steps(self._training_steps(images, batch_size, sampling), self.rank, self.world_size)
+        else:
+            steps = every_nth_step(evaluation_steps(len(images), batch_size), self.rank, self.world_size)
         return ImageBatches(
             self.reader,
             self.reader.positions(images.paths),
@@ -103,6 +125,17 @@ class LabelledImages:
             augment=augment if train else "none",
             seed=self.seed,
         )
+
+    def _training_steps(self, images: ImageSet, batch_size: int, sampling: Sampling) -> Steps:
+        if sampling == "shuffle":
+            return training_steps(len(images), batch_size, seed=self.seed)
+        labels = [label for label in images.labels if isinstance(label, int)]
+        if len(labels) < len(images):
+            raise OptionError(
+                'sampling = "balanced" needs images of one class each: with several labels an image, balancing one '
+                'unbalances another; class_weights = "balanced" weighs them instead.'
+            )
+        return balanced_steps(labels, batch_size, seed=self.seed)
 
     def prepared_for(self, preprocessing: Preprocessing) -> LabelledImages:
         """The same images read for another preparation."""

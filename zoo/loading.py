@@ -28,6 +28,7 @@ _INITIALISERS = frozenset(
         nn.init.kaiming_normal_,
     }
 )
+_RANDOM = _INITIALISERS | {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
 # Those of them that torch runs in spite of a mode end in one draw that need not happen.
 _DRAWING_ONCE = frozenset(
     initialiser.__code__ for initialiser in (*_INITIALISERS, nn.init._no_grad_normal_, nn.init._no_grad_uniform_)
@@ -99,7 +100,7 @@ def build(
     final = fitting.tensors(lambda shapes: make(num_classes, shapes).state_dict(), check_values=check_values)
     if not _assign(model, final):
         model.load_state_dict(final)
-    return model.eval(), fitting.report()
+    return model, fitting.report()
 
 
 def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
@@ -153,17 +154,16 @@ class _SelectiveInit(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func not in _RANDOM:  # almost always: attributes are read through here too
+            return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
         tensor = args[0] if args else kwargs.get("tensor")
-        if isinstance(tensor, nn.Parameter) and tensor.shape not in self._shapes:
-            if func in _INITIALISERS or func is Tensor.erfinv_:
-                return tensor
-            if func is Tensor.normal_ or func is Tensor.uniform_:
-                if sys._getframe(1).f_code in _DRAWING_ONCE:
-                    return tensor
-                # trunc_normal_ draws again until all values are within its bounds, so they may not be anything.
-                return tensor.zero_()
-        return func(*args, **kwargs)
+        if not isinstance(tensor, nn.Parameter) or tensor.shape in self._shapes:
+            return func(*args, **kwargs)
+        if func is Tensor.normal_ or func is Tensor.uniform_:
+            # trunc_normal_ draws again until all values are within its bounds, so they may not be anything.
+            return tensor if sys._getframe(1).f_code in _DRAWING_ONCE else tensor.zero_()
+        return tensor
 
 
 def _class_axes(tensors: Mapping[str, Any], with_one_class_more: Mapping[str, Any]) -> dict[str, int]:

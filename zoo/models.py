@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
+import torch
 from torch import nn
 
 from zoo.architecture import Architecture, OptionValue, Preprocessing
@@ -14,10 +15,12 @@ from zoo.artifact import Header, read_artifact
 from zoo.catalogue import open_plugins
 from zoo.chain import Chain
 from zoo.errors import OptionError, UsageError, WeightsError
+from zoo.frozen import FeatureCache
 from zoo.lockfile import is_locked, lock_path, read_lock
 from zoo.plugins import PluginHooks, Plugins, Resolved
 from zoo.progress import Progress, Silent
 from zoo.task import Task, task_of
+from zoo.training.extraction import choose_pass_precision
 from zoo.weights import LoadReport, Source, build, resolve_weights
 
 if TYPE_CHECKING:
@@ -68,6 +71,23 @@ class Model:
     def task(self) -> Task:
         """One class an image, or any number of labels by its artifact's thresholds."""
         return task_of(self.header.task, self.header.thresholds) if self.header is not None else task_of("single-label")
+
+    def feature_cache(
+        self,
+        digests: Mapping[Path, str],
+        *,
+        device: torch.device,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    ) -> FeatureCache:
+        """What features of this model's frozen parts are kept under.
+
+        Args:
+            digests: SHA-256 of each image's content.
+            device: Where they are computed.
+            precision: What in; ``"auto"`` chooses by rule.
+        """
+        chosen, _ = choose_pass_precision(self.module, device, asked=precision)
+        return FeatureCache(self.identity, self.preprocessing, digests, chosen)
 
     def chain(self) -> Chain:
         """The model's stages, made anew: a view that is valid until the module is copied or loaded."""
@@ -236,7 +256,7 @@ def build_model(
     return Model(
         architecture=architecture,
         hooks=hooks,
-        module=module.eval(),
+        module=module,
         options=request.options,
         in_channels=request.in_channels,
         preprocessing=effective_preprocessing(request, source),
@@ -378,7 +398,7 @@ def model_of(plugins: Plugins, header: Header, state: Mapping[str, object], *, s
     return Model(
         architecture=architecture,
         hooks=hooks,
-        module=module.eval(),
+        module=module,
         options=options,
         in_channels=header.in_channels,
         preprocessing=header.preprocessing,

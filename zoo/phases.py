@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,7 @@ from zoo.errors import FreezeError
 from zoo.feed import Feed, with_features
 from zoo.frozen import FeatureCache
 from zoo.progress import Progress, Silent
-from zoo.recipes import Augment, Phase, Recipe
+from zoo.recipes import Augment, Phase, Recipe, Sampling
 from zoo.saving import FrozenPart, PhaseSaver, RunState, changeable
 from zoo.task import SingleLabel, Task
 from zoo.training.batches import Batch, Batches
@@ -24,6 +24,7 @@ from zoo.training.callbacks import Callback
 from zoo.training.checkpoint import Checkpoints, Snapshot
 from zoo.training.engine import Engine, Features
 from zoo.training.losses import Criterion
+from zoo.training.lr_finder import find_lr
 from zoo.training.signals import StopRequest
 from zoo.training.trainer import Stopped, Trainer
 
@@ -33,7 +34,15 @@ MakeCriterion = Callable[[Phase], Criterion]
 class TrainingImages(Protocol):
     """Where a phase's batches come from."""
 
-    def batches(self, split: str, *, batch_size: int, augment: Augment = "none", train: bool = False) -> Batches:
+    def batches(
+        self,
+        split: str,
+        *,
+        batch_size: int,
+        augment: Augment = "none",
+        sampling: Sampling = "shuffle",
+        train: bool = False,
+    ) -> Batches:
         """Batches of a split, shuffled for training and in the data's order otherwise."""
 
     def targets(self, split: str) -> Tensor:
@@ -55,12 +64,19 @@ class Outcome:
         best: The row of the epoch whose tensors the model holds.
         frozen: One entry a phase.
         feature_stages: Leading stages that no phase trained and whose features are kept; 0 where there are none.
+        rates: Learning rates that were measured for phases with ``lr = "auto"``, by position.
     """
 
     history: list[dict[str, Any]]
     best: Mapping[str, Any]
     frozen: list[FrozenPart]
     feature_stages: int = 0
+    rates: Mapping[int, float] = field(default_factory=dict)
+
+    def as_trained(self, recipe: Recipe) -> Recipe:
+        """The recipe with the learning rates that were measured in their places."""
+        phases = [replace(phase, lr=self.rates.get(i, phase.lr)) for i, phase in enumerate(recipe.phases)]
+        return replace(recipe, phases=tuple(phases))
 
 
 class Front:
@@ -161,7 +177,9 @@ def run_phases(
         part = chain.part(0, cut.frozen_stages) if cut.frozen_stages else None
         feed = with_features(
             Feed(
-                images.batches("train", batch_size=phase.batch_size, augment=phase.augment, train=True),
+                images.batches(
+                    "train", batch_size=phase.batch_size, augment=phase.augment, sampling=phase.sampling, train=True
+                ),
                 images.batches("val", batch_size=engine.numerics.batch_size) if images.has("val") else None,
                 Front(preprocessing, engine=engine, frozen=part, augment=phase.augment, seed=seed),
                 engine,
@@ -186,14 +204,17 @@ def run_phases(
             stop=stop,
             progress=progress,
         )
+        set_mode = _mode_setter(chain, cut, phase)
+        if phase.lr == "auto":
+            if index not in run.rates:
+                run.rates[index] = _measured_lr(trainer, feed.train, chain, cut, phase, set_mode, progress)
+            phase = replace(phase, lr=run.rates[index])
         result = trainer.fit(
             feed.train,
             feed.val,
             phase=phase,
-            groups=chain.parameter_groups(
-                cut, lr=float(phase.lr), weight_decay=phase.weight_decay, layer_decay=phase.layer_decay
-            ),
-            set_mode=_mode_setter(chain, cut, phase),
+            groups=_groups(chain, cut, phase, lr=float(phase.lr)),
+            set_mode=set_mode,
             phase_index=index,
             first_epoch=len(run.history),
             first_step=run.step,
@@ -205,7 +226,27 @@ def run_phases(
             run.feature_stages = cut.frozen_stages if feed.features is not None else 0
         run.end_phase(result)
     chain.model.eval().requires_grad_(True)
-    return Outcome(run.history, run.best, run.frozen, run.feature_stages)
+    return Outcome(run.history, run.best, run.frozen, run.feature_stages, run.rates)
+
+
+def _groups(chain: Chain, cut: Cut, phase: Phase, *, lr: float) -> list[dict[str, Any]]:
+    return chain.parameter_groups(cut, lr=lr, weight_decay=phase.weight_decay, layer_decay=phase.layer_decay)
+
+
+def _measured_lr(
+    trainer: Trainer,
+    train: Batches,
+    chain: Chain,
+    cut: Cut,
+    phase: Phase,
+    set_mode: Callable[[], None],
+    progress: Progress,
+) -> float:
+    curve = find_lr(trainer, train, phase=phase, groups=_groups(chain, cut, phase, lr=1.0), set_mode=set_mode)
+    # Of a measured figure more digits than these mean nothing.
+    found = float(f"{curve.suggestion:.2g}")
+    progress.note(f"learning rate {found:g}, measured in {len(curve.rates)} steps that were taken back")
+    return found
 
 
 def _mode_setter(chain: Chain, cut: Cut, phase: Phase) -> Callable[[], None]:

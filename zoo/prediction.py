@@ -129,9 +129,7 @@ def open_model(
     request = request_model(plugins, str(target), weights=weights, options=options, image_size=image_size)
     if request.weights is None:
         raise OptionError(f"{target} without weights knows nothing; give --weights.")
-    return build_model(
-        plugins, request, offline=offline, allow_pth=allow_pth, locked=locked, progress=progress
-    )
+    return build_model(plugins, request, offline=offline, allow_pth=allow_pth, locked=locked, progress=progress)
 
 
 def is_file_name(target: str | Path) -> bool:

@@ -17,7 +17,7 @@ from zoo.chain import combined_digest, tensor_digest
 from zoo.errors import VerifyError
 from zoo.models import Model, build_model, load_artifact, request_model
 from zoo.saving import FrozenPart
-from zoo.training.engine import Numerics
+from zoo.training.engine import Numerics, Precision
 
 _CHECK_IMAGES = 2
 # Float32 sums in another order, on another machine or with another number of threads, differ by about this much.
@@ -170,7 +170,9 @@ def parent_of(model: Model) -> Parent:
     return Parent(kind=source.kind, spec=source.spec, sha256=source.sha256, licence=source.licence)
 
 
-def header_numerics(numerics: Numerics, *, feature_stages: int = 0) -> UsedNumerics:
+def header_numerics(
+    numerics: Numerics, *, feature_stages: int = 0, feature_precision: Precision = "float32"
+) -> UsedNumerics:
     """The header's form of the numerics that the figures were taken in."""
     return UsedNumerics(
         precision=numerics.precision,
@@ -178,6 +180,7 @@ def header_numerics(numerics: Numerics, *, feature_stages: int = 0) -> UsedNumer
         batch_size=numerics.batch_size,
         threads=numerics.threads,
         feature_stages=feature_stages,
+        feature_precision=feature_precision if feature_stages else "",
     )
 
 

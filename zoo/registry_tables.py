@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from zoo.architecture import OptionValue
-from zoo.decoding import END, strict
+from zoo.decoding import END, Misfit, strict
 from zoo.names import NAME_PATTERN
 from zoo.recipes import Phase, without_effect
 
@@ -144,7 +144,10 @@ def decode_phase(table: object) -> Phase:
     """
     decoded = msgspec.structs.asdict(strict(table, phase_table()))
     optional = {f.name for f in dataclasses.fields(Phase) if type(None) in get_args(f.type)}
-    phase = Phase(**{name: None if name in optional and value == "none" else value for name, value in decoded.items()})
+    values: dict[str, Any] = {
+        name: None if name in optional and value == "none" else value for name, value in decoded.items()
+    }
+    phase = Phase(**values)
     if idle := without_effect(phase):
         raise Misfit((), idle)
     return phase

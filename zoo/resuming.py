@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,36 +14,20 @@ from typing import Any
 
 from zoo.artifact import read_header
 from zoo.decoding import Misfit
-from zoo.errors import DataError, UsageError
+from zoo.errors import CheckpointError, DataError, UsageError
 from zoo.progress import Progress
 from zoo.recipes import Recipe
 from zoo.registry_tables import decode_phase
-from zoo.runs import ARTIFACT, CHECKPOINTS, CONFIG, METRICS, REPORT, Run, RunFolder
+from zoo.runs import ARTIFACT, CHECKPOINTS, CONFIG, METRICS, REPORT, Run, RunFolder, UnwrittenFolder, to_toml
+from zoo.sources import is_published
 from zoo.training.checkpoint import Cadence, Checkpoints, Snapshot
-from zoo.training.engine import Numerics
+from zoo.training.engine import Engine, Numerics
 from zoo.training.signals import StopRequest, Terminated
 from zoo.training.trainer import Stopped
 
 OWN_DATA = "data sets of the caller"
 # Versions that decide the last bits of a result.
 _DISTRIBUTIONS = ("torch-zoo", "torch", "torchvision", "pillow")
-_SETTINGS = (
-    "model",
-    "weights",
-    "in_channels",
-    "image_size",
-    "on_bad_image",
-    "seed",
-    "split_seed",
-    "group_by",
-    "device",
-    "cache",
-    "options",
-    "checkpoint_every",
-    "offline",
-    "allow_pth",
-    "locked",
-)
 
 
 @dataclass(frozen=True)
@@ -89,13 +73,15 @@ class StoredRun:
                 "wrote it."
             ) from error
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments of :func:`zoo.finetune`, besides the data, that gave this run."""
-        settings = {name: self.config[name] for name in _SETTINGS if name in self.config}
-        settings["weights"] = self._here(settings["weights"])
-        if "registry" in self.config:
-            settings["registry"] = self._here(self.config["registry"])
-        return {**settings, "recipe": self.recipe, "workers": self.config.get("workers")}
+    def settings(self, names: Iterable[str]) -> dict[str, Any]:
+        """The arguments of :func:`zoo.finetune`, besides the data, that gave this run.
+
+        Args:
+            names: Its parameters.
+        """
+        settings = {name: self.config[name] for name in names if name in self.config and name != "data"}
+        settings |= {name: self._here(settings[name]) for name in ("weights", "registry") if name in settings}
+        return {**settings, "recipe": self.recipe}
 
     def data(self, given: Any) -> Any:
         """The data of the run.
@@ -113,7 +99,7 @@ class StoredRun:
             return given
         if given is not None:
             raise UsageError(f"--resume takes no data: {self.folder} goes on with {stored}.")
-        return self._here(stored, must_exist=True)
+        return stored if is_published(stored) else self._here(stored, must_exist=True)
 
     def check_criterion(self, criterion: object) -> None:
         """Refuse another criterion than the run's.
@@ -144,6 +130,10 @@ class StoredRun:
         changed = [(name, stored.get(name), version(name)) for name in _DISTRIBUTIONS]
         return ", ".join(f"{name} {old} is now {new}" for name, old, new in changed if old and old != new)
 
+    def is_of(self, config: Mapping[str, Any]) -> bool:
+        """Whether a configuration is that of this run."""
+        return bool(tomllib.loads(to_toml(config)) == self.config)
+
     def finished(self) -> Run | None:
         """The run where it has nothing left to do, else None."""
         artifact, report = self.folder / ARTIFACT, self.folder / REPORT
@@ -164,31 +154,55 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _DISTRIBUTIONS}
 
 
-def entry_point(checkpoints: Checkpoints, run_folder: RunFolder, progress: Progress) -> Snapshot | None:
+def entry_point(
+    checkpoints: Checkpoints, run_folder: RunFolder | UnwrittenFolder, *, engine: Engine, progress: Progress
+) -> Snapshot | None:
     """Where a stopped run goes on: its newest whole checkpoint, or None for its beginning; says which.
 
+    Args:
+        checkpoints: Of the run.
+        run_folder: Whose ``metrics.jsonl`` loses what comes after that checkpoint.
+        engine: Whose processes have to agree.
+        progress: Told where.
+
     Raises:
-        CheckpointError: There are checkpoints and all are damaged.
+        CheckpointError: There are checkpoints and all are damaged, or the processes see different ones.
     """
     snapshot = checkpoints.newest()
+    place = -1 if snapshot is None else _step_of(snapshot)
+    if engine.largest(place, -place) != (place, -place):
+        raise CheckpointError(
+            f"the processes see different checkpoints in {run_folder.path}: it has to be a folder that all machines "
+            "share."
+        )
     if snapshot is None:
         progress.warn(f"{run_folder.path} has no checkpoint yet: training begins again, as its config.toml says.")
         run_folder.rewrite_metrics([])
         return None
     trainer = snapshot.facts["trainer"]
-    step = snapshot.facts["step"] if trainer is None else trainer["step"]
     run_folder.rewrite_metrics([*snapshot.facts["history"], *(trainer["history"] if trainer else [])])
-    progress.note(f"resuming {run_folder.path} in phase {snapshot.facts['phase'] + 1}, after step {step}")
+    progress.note(f"resuming {run_folder.path} in phase {snapshot.facts['phase'] + 1}, after step {place}")
     return snapshot
 
 
-def open_checkpoints(folder: Path, *, every: str, progress: Progress) -> Checkpoints:
+def _step_of(snapshot: Snapshot) -> int:
+    trainer = snapshot.facts["trainer"]
+    return int(snapshot.facts["step"] if trainer is None else trainer["step"])
+
+
+def open_checkpoints(folder: Path, *, every: str, writes: bool, progress: Progress) -> Checkpoints:
     """The checkpoints of a run folder.
+
+    Args:
+        folder: The run folder.
+        every: How often one is written.
+        writes: Whether this process does the writing.
+        progress: Told of damaged ones.
 
     Raises:
         OptionError: ``every`` is no cadence.
     """
-    return Checkpoints(folder / CHECKPOINTS, cadence=Cadence.parse(every), progress=progress)
+    return Checkpoints(folder / CHECKPOINTS, cadence=Cadence.parse(every), writes=writes, progress=progress)
 
 
 @contextmanager

@@ -110,6 +110,32 @@ class RunFolder:
             self._lock.close()
 
 
+class UnwrittenFolder:
+    """A run folder that another process of the same run fills.
+
+    Args:
+        path: Where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Left to the other."""
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Left to the other."""
+
+    def rewrite_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Left to the other."""
+
+    def write_report(self, page: str) -> None:
+        """Left to the other."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def logger() -> logging.Logger:
     """The logger whose lines end up in the run folder's ``log.txt``."""
     found = logging.getLogger("zoo")
@@ -141,6 +167,14 @@ def _locked(folder: Path) -> IO[str] | None:
         file.close()
         return None
     return file
+
+
+def last_folder(parent: Path, stem: str) -> Path | None:
+    """``parent/stem-n`` with the last n that is taken; None where none is."""
+    n = 1
+    while (parent / f"{stem}-{n}").exists():
+        n += 1
+    return parent / f"{stem}-{n - 1}" if n > 1 else None
 
 
 def exists_error(path: Path) -> RunExistsError:

@@ -117,7 +117,7 @@ class PhaseSaver:
     """Writes checkpoints of one phase (:class:`zoo.training.trainer.Saver`).
 
     Args:
-        checkpoints: Where they go; None on a process that leaves the writing to another.
+        checkpoints: Where they go; None writes none.
         chain: The model's stages.
         state: What the phases before came to, and what was free to change in them and in this one.
         digests: Of what the phase freezes, by name: :meth:`zoo.chain.Chain.digests`.

@@ -83,7 +83,8 @@ def download(url: str, part: Path, what: str, progress: Progress, network: Netwo
                 transfer.may_continue = False
             except _Broken as error:
                 if not waits_s:
-                    raise DownloadError(f"{source} cannot be fetched: {error}, {transfer.tries} times.") from error
+                    times = f", {transfer.tries} times" if transfer.tries > 1 else ""
+                    raise DownloadError(f"{source} cannot be fetched: {error}{times}.") from error
                 progress.note(f"{source}: {error}; trying again.")
                 time.sleep(waits_s.pop(0))
 
@@ -123,12 +124,13 @@ class _Transfer:
         )
 
     def _request(self) -> None:
-        request = urllib.request.Request(self._url, headers={"User-Agent": "torch-zoo", "Accept-Encoding": "identity"})
+        headers = {"User-Agent": "torch-zoo", "Accept-Encoding": "identity"}
         if self._file.size:
-            request.add_header("Range", f"bytes={self._file.size}-")
+            headers["Range"] = f"bytes={self._file.size}-"
             if self._validator:
-                request.add_header("If-Range", self._validator)
+                headers["If-Range"] = self._validator
         try:
+            request = urllib.request.Request(self._url, headers=headers)
             with self._opener.open(request, timeout=self._network.timeout_s) as response:
                 self._receive(response)
         except urllib.error.HTTPError as error:
@@ -261,6 +263,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if req.type == "https" and not newurl.lower().startswith("https:"):
+            fp.close()
             raise urllib.error.URLError(f"it leads from https to {newurl[:200]}, which is not protected")
         if stated := _SHA256.fullmatch(headers.get("X-Linked-Etag", "")):
             self.stated_sha256 = stated[1]

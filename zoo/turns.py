@@ -68,6 +68,8 @@ def _acquired(
             if _is_still(descriptor, path):
                 if _excludes(path):
                     return descriptor
+                with suppress(OSError):
+                    path.unlink()
                 os.close(descriptor)
                 return None
             os.close(descriptor)

@@ -1,6 +1,6 @@
-"""timm's architectures as facts, read from a data file so that nobody waits for timm.
+"""timm's architectures as facts, read from a catalogue so that nobody waits for timm.
 
-The file that ships, ``timm.json``, was made from the version of timm that it names. For another version
+The catalogue that ships, in ``data.py``, was made from the version of timm that it names. For another version
 :func:`refresh` makes one in zoo's cache, which goes before the one that ships as long as that version is installed.
 """
 
@@ -17,7 +17,6 @@ import msgspec
 from zoo.architecture import Architecture, Option, Preprocessing, Weights
 
 FORMAT = 1
-SHIPPED = Path(__file__).with_name("timm.json")
 _HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
 
 
@@ -109,26 +108,32 @@ class Catalogue(msgspec.Struct, frozen=True):
     left_out: dict[str, str]
 
 
-def load(path: Path) -> Catalogue:
+def decode(content: bytes) -> Catalogue:
     """Read a catalogue.
 
     Raises:
-        OSError: It cannot be read.
         ValueError: It is none, or of another format.
     """
-    catalogue = msgspec.json.decode(path.read_bytes(), type=Catalogue)
+    catalogue = msgspec.json.decode(content, type=Catalogue)
     if catalogue.format != FORMAT:
-        raise ValueError(f"{path} has format {catalogue.format}, not {FORMAT}")
+        raise ValueError(f"the catalogue has format {catalogue.format}, not {FORMAT}")
     return catalogue
+
+
+def shipped() -> Catalogue:
+    """The catalogue that ships with the plugin."""
+    from zoo_timm.data import CATALOGUE
+
+    return decode(CATALOGUE)
 
 
 def current() -> Catalogue:
     """The catalogue of the installed timm where one was made, else the one that ships."""
-    catalogue, installed = load(SHIPPED), installed_timm()
+    catalogue, installed = shipped(), installed_timm()
     if catalogue.timm == installed:
         return catalogue
     try:
-        refreshed = load(refreshed_path(installed))
+        refreshed = decode(refreshed_path(installed).read_bytes())
     except (OSError, RuntimeError, ValueError):  # there is none, or it is damaged
         return catalogue
     return refreshed if refreshed.timm == installed else catalogue

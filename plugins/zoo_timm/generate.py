@@ -1,7 +1,8 @@
 """Make a catalogue from the installed timm: ``python -m zoo_timm.generate FILE``.
 
 Imports all of timm, so it is run as a process of its own. What can be read off timm's registry is; what has to be
-measured is taken over from the catalogue that ships, and measured for the architectures that it does not know.
+measured is taken over from the catalogue that ships, and measured for the architectures that it does not know. A file
+that ends in ``.py`` becomes the module that ships.
 """
 
 import argparse
@@ -21,11 +22,16 @@ import timm
 from timm.models import _builder, _registry
 
 from zoo.architecture import Preprocessing
-from zoo_timm.catalogue import FORMAT, SHIPPED, ArchitectureRow, Catalogue, Layout, WeightsRow, load
+from zoo_timm.catalogue import FORMAT, ArchitectureRow, Catalogue, Layout, WeightsRow, shipped
 from zoo_timm.measure import Measured, measure
 
 # As torch.hub reads the leading digits of a hash off a published file's name.
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.[a-z.]+$")
+_MODULE = b'''"""timm's facts, as JSON: written by ``python -m zoo_timm.generate``, not by hand."""
+# ruff: noqa: E501
+
+CATALOGUE = rb"""%b"""
+'''
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 T = TypeVar("T")
 
@@ -233,13 +239,13 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    measured = {} if options.all else known(load(SHIPPED))
+    measured = {} if options.all else known(shipped())
     measured |= measure_all([name for name in timm.list_models() if name not in measured], options.workers)
     _replace_builder()
     content = catalogue(measured)
     options.file.parent.mkdir(parents=True, exist_ok=True)
     private = options.file.with_name(f".{options.file.name}.{os.getpid()}.tmp")
-    private.write_bytes(written(content))
+    private.write_bytes(_MODULE % written(content) if options.file.suffix == ".py" else written(content))
     private.replace(options.file)
     print(f"timm {content.timm}: {len(content.architectures)} architectures, {len(content.left_out)} left out")
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from zoo.architecture import Architecture, OptionValue
@@ -31,15 +32,22 @@ def build(
     """
     chosen = {name: value for name, value in options.items() if value != architecture.option(name).default}
     arguments: dict[str, Any] = {_ARGUMENTS[name]: value for name, value in chosen.items()}
+    arguments |= {"num_classes": num_classes, "in_chans": in_channels}
     try:
-        return timm.create_model(
-            architecture.name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **arguments
-        )
+        if "image_size" in chosen:
+            _try(architecture.name, cast(int, chosen["image_size"]), arguments)
+        return timm.create_model(architecture.name, pretrained=False, **arguments)
     except Exception as error:
         if not chosen:
             raise
         listed = ", ".join(f"{name}={value}" for name, value in chosen.items())
         raise OptionError(f"timm cannot build {architecture.name} with {listed}: {error}") from error
+
+
+def _try(name: str, edge: int, arguments: Mapping[str, Any]) -> None:
+    """Let a model compute shapes, without values: many sizes are refused only when an image comes."""
+    with torch.no_grad(), torch.device("meta"):
+        timm.create_model(name, pretrained=False, **arguments).eval()(torch.zeros(1, arguments["in_chans"], edge, edge))
 
 
 def import_state(architecture: Architecture, model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -123,8 +123,9 @@ def test_cache_is_listed_and_cleaned(tmp_path: Path) -> None:
     _zoo("list", folder=tmp_path, env=environment)
     listed = json.loads(_zoo("cache", "list", "--json", folder=tmp_path, env=environment).stdout)
     assert {kind["kind"] for kind in listed["kinds"]} == {"facts"}
+    (tmp_path / "cache" / "photos").mkdir()  # somebody else's
     assert _zoo("cache", "clean", "--yes", folder=tmp_path, env=environment).returncode == 0
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["photos"]
 
 
 def test_doctor_names_the_plugins(tmp_path: Path) -> None:

@@ -207,3 +207,15 @@ def test_sign_digits_are_all_readable(shared_data: Path) -> None:
     scan = ImageReader(data.paths, SMALL).scan()
     assert len(scan.digests) == 2062
     assert scan.bad == ()
+
+
+def test_more_than_a_fifth_is_never_left_out(tmp_path: Path, paths: list[Path]) -> None:
+    paths = paths[:8]
+    bad = [tmp_path / f"bad{number}.jpg" for number in range(3)]
+    for path in bad:
+        path.write_bytes(b"")
+    assert len(ImageReader([*paths, *bad[:2]], SMALL, on_bad="skip").scan().bad) == 2
+    with pytest.raises(
+        DataError, match=r"3 of 11 images \(27%\) cannot be read, and --on-bad-image skip leaves out 20%"
+    ):
+        ImageReader([*paths, *bad], SMALL, on_bad="skip").scan()

@@ -63,7 +63,9 @@ def test_the_wheel_holds_what_the_command_needs(wheel: Path) -> None:
 
 def test_the_installed_wheel_lists_and_trains(zoo_command: Path, photos: Path, tmp_path: Path) -> None:
     python = zoo_command.with_name("python")
-    where = subprocess.run([python, "-c", "import zoo; print(zoo.__file__)"], capture_output=True, text=True, cwd=tmp_path)
+    where = subprocess.run(
+        [python, "-c", "import zoo; print(zoo.__file__)"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert Path(where.stdout).is_relative_to(zoo_command.parents[1])
     listed = json.loads(_run(zoo_command, "list", "--json", folder=tmp_path))
     assert {"resnet/resnet50", "simple_cnn/simple_cnn"} <= {row["name"] for row in listed}

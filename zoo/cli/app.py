@@ -15,6 +15,8 @@ _COMMANDS = {
     "list": ("listing:list_command", "List the architectures there are."),
     "info": ("listing:info_command", "Show one architecture, or what an artifact holds."),
     "finetune": ("finetune:finetune_command", "Train a classifier on a folder of photos."),
+    "launch": ("launch:launch_command", "Train in several processes, on one machine or more."),
+    "lr-find": ("lr_find:lr_find_command", "Measure a learning rate for photos and a model."),
     "evaluate": ("evaluate:evaluate_command", "Measure an artifact on labelled photos."),
     "predict": ("predict:predict_command", "Classify photos."),
     "verify": ("verify:verify_command", "Check that an artifact is what it claims to be."),
@@ -102,6 +104,7 @@ def main() -> NoReturn:
         code = 0
     except Exception as error:
         code = _report_bug(error)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the exit code stands, and torchrun sends this to all that are left
     sys.exit(code)
 
 
@@ -117,7 +120,9 @@ def _report(error: ZooError) -> int:
         import traceback
 
         traceback.print_exception(error)
-    click.echo(click.style("error: ", fg="red", bold=True) + printable(str(error), keep_newlines=True), err=True)
+    rank = os.environ.get("RANK", "0")
+    who = f"process {rank}: " if rank != "0" else ""
+    click.echo(who + click.style("error: ", fg="red", bold=True) + printable(str(error), keep_newlines=True), err=True)
     return error.exit_code
 
 

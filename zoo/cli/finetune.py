@@ -1,5 +1,6 @@
 """``zoo finetune``."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from zoo.errors import OptionError, UsageError
     "--recipe", help="frozen, full, or one of your registry.toml.  [default: frozen if pretrained, else full]"
 )
 @click.option("--epochs", help="Epochs; with several phases one number each: 5,10.")
-@click.option("--lr", help="Learning rate; with several phases one number each: 1e-3,1e-4.")
+@click.option("--lr", help="Learning rate, or auto; with several phases one each: 1e-3,auto.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.")
 @click.option(
     "--augment", type=click.Choice(["none", "light", "standard", "strong"]), help="Random changes of training images."
@@ -48,7 +49,7 @@ from zoo.errors import OptionError, UsageError
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="Stop at unreadable images, or leave them out.",
+    help="Stop at unreadable images, or leave them out, up to 20 % of all.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
 @click.option("--split-seed", type=click.IntRange(min=0), help="Decides the split.  [default: the seed]")
@@ -88,7 +89,8 @@ def finetune_command(
     """Train a classifier on DATA and prove it.
 
     DATA is a folder with one folder of photos per class, a folder with train/ val/ test/, or a CSV manifest
-    path,label[,split]. With path,labels[,split] an image has any number of labels, a|b, or none.
+    path,label[,split]. With path,labels[,split] an image has any number of labels, a|b, or none. Also tar shards and
+    Parquet files, or folders of them, torchvision:NAME[:FOLDER] and hf:NAME[:CONFIG], which are copied to the cache.
     """
     from zoo.console import ConsoleProgress
     from zoo.finetuning import finetune
@@ -114,6 +116,8 @@ def finetune_command(
 
 
 def _print_run(run: Any, *, as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # one of several processes prints
+        return
     if as_json:
         print_json(run.summary())
         return
@@ -174,7 +178,7 @@ def _numbers(option: str, text: str | None, kind: type[int] | type[float]) -> An
     if text is None:
         return None
     try:
-        numbers = [kind(part) for part in text.split(",")]
+        numbers = [part if part == "auto" and kind is float else kind(part) for part in text.split(",")]
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise OptionError(f"{option} {text} is not {wanted}, or several with commas between.") from None

@@ -1,5 +1,6 @@
 """``zoo list`` and ``zoo info``: facts only, without importing torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def _show_artifact(path: Path, as_json: bool) -> None:
         ("architecture", f"{header.architecture}, from {header.plugin.distribution} {header.plugin.version}"),
         ("options", ", ".join(f"{key}={_shown(value)}" for key, value in header.options.items())),
         ("classes", f"{len(header.classes)}: {', '.join(header.classes[:12])}{' …' * (len(header.classes) > 12)}"),
+        ("task", header.task if header.task == "multi-label" else ""),
         ("input", " × ".join(map(str, header.preprocessing.input_size))),
         ("parent", f"{header.parent.kind} {header.parent.spec} {header.parent.sha256[:12]}".strip()),
         ("licence", header.parent.licence and f"{header.parent.licence}, of the parent"),
@@ -114,7 +116,7 @@ def _show_artifact(path: Path, as_json: bool) -> None:
         ("precision", header.numerics.precision),
     ]
     rows += [
-        (split, f"accuracy {report['accuracy']:.2%}, F1 {report['f1']:.4f}, loss {report['loss']:.4f}")
+        (split, f"{_accuracy(report)}, F1 {report['f1']:.4f}, loss {report['loss']:.4f}")
         for split, report in header.metrics.items()
     ]
     rows += [
@@ -126,6 +128,14 @@ def _show_artifact(path: Path, as_json: bool) -> None:
     for label, text in rows:
         if text:
             click.echo(f"  {label:<13} {printable(str(text))}")
+
+
+def _accuracy(report: Mapping[str, Any]) -> str:
+    """The share that is right, and of a multi-label model its mean average precision."""
+    if "map" not in report:
+        return f"accuracy {report['accuracy']:.2%}"
+    found = "" if report["map"] is None else f", mAP {report['map']:.4f}"
+    return f"every label right {report['accuracy']:.2%}{found}"
 
 
 def _row(architecture: Architecture) -> dict[str, object]:

@@ -88,7 +88,7 @@ def check_command(
     failed = {name: len(report.failures()) for name, report in reports.items() if not report.passed}
     if failed:
         counted = ", ".join(f"{name} fails {count}" for name, count in failed.items())
-        raise PluginError(f"{counted} of the kit's checks; docs/plugins/troubleshooting.md tells about each.")
+        raise PluginError(f"{counted} of the kit's checks.")
 
 
 @plugins_group.command("why")

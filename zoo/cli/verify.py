@@ -30,9 +30,7 @@ def verify_command(
     """
     from zoo.proof import verify
 
-    found = verify(
-        file, parent=parent, offline=offline, allow_pth=allow_pth, locked=locked, registry=registry
-    )
+    found = verify(file, parent=parent, offline=offline, allow_pth=allow_pth, locked=locked, registry=registry)
     if as_json:
         print_json(
             {

@@ -22,6 +22,7 @@ from zoo.errors import DataError, ImageError
 from zoo.progress import Progress, Silent
 
 _MOST_SHOWN = 10
+_MOST_LEFT_OUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class ImageReader:
         """Decode every image once, hash the files and keep the pixels.
 
         Raises:
-            DataError: Images cannot be read and ``on_bad`` is ``"error"``; the first ten are named with their reasons.
+            DataError: Images cannot be read and ``on_bad`` is ``"error"``, or more than 20 % of them; the first ten are
+                named with their reasons.
         """
         digests: dict[Path, str] = {}
         bad: list[BadImage] = []
@@ -125,6 +127,14 @@ class ImageReader:
             raise DataError(
                 f"{len(bad)} of {len(self.paths)} images cannot be read:{_listed(bad)}\n"
                 "Replace or remove them, or leave them out with --on-bad-image skip."
+            )
+        share = len(bad) / max(1, len(self.paths))
+        if share > _MOST_LEFT_OUT:
+            # So many are no accident: what is left may not be what the data set was.
+            raise DataError(
+                f"{len(bad)} of {len(self.paths)} images ({share:.0%}) cannot be read, and --on-bad-image skip leaves "
+                f"out {_MOST_LEFT_OUT:.0%} at most:{_listed(bad)}\n"
+                "Were they copied whole, and is this the right folder? Replace or remove them."
             )
         if bad:
             self._progress.warn(f"left out {len(bad)} of {len(self.paths)} images that cannot be read:{_listed(bad)}")

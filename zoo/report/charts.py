@@ -80,7 +80,7 @@ def curves(
     Args:
         history: One row an epoch, in order, with ``train_<metric>``, ``val_<metric>`` (None where not measured) and
             ``phase``.
-        metric: ``"loss"`` or ``"accuracy"``.
+        metric: ``"loss"``, ``"accuracy"`` or ``"map"``.
         phases: What to call each phase, in the order in which they appear.
         best: Position in ``history`` of the epoch that was kept.
         percent: Values are shares, 0–1, to be shown as percentages.

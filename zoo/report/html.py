@@ -26,16 +26,18 @@ def render(run: Mapping[str, Any]) -> str:
     Args:
         run: Plain data with any of
 
-            - ``name``, ``architecture``, ``classes`` (list of names);
+            - ``name``, ``architecture``, ``classes`` (list of names), ``task`` (``"single-label"`` or
+              ``"multi-label"``);
             - ``weights``: ``kind``, ``spec``, ``licence``;
             - ``recipe``: ``name``, ``phases`` (list of the fields of ``zoo.recipes.Phase``);
-            - ``counts``: split to class to number of images;
+            - ``counts``: split to class to number of images; ``images``: split to number of images;
             - ``findings``: list of ``level``, ``text``; ``skipped``: list of ``path``, ``reason``;
             - ``history``: one row an epoch, in order: ``phase``, ``epoch``, ``step``, ``lr``, ``train_loss``,
               ``train_accuracy``, ``val_loss``, ``val_accuracy``, ``seconds``;
             - ``best``: ``phase`` and ``epoch`` of the history's row that was kept;
             - ``results``: split to ``loss``, ``accuracy``, ``top5``, ``precision``, ``recall``, ``f1``, ``per_class``
-              (list of ``class``, ``precision``, ``recall``, ``f1``, ``support``), ``confusion`` (rows true);
+              (list of ``class``, ``precision``, ``recall``, ``f1``, ``support``), ``confusion`` (rows true), or what
+              :func:`zoo.label_metrics.label_report` gives;
             - ``freeze``: list of ``phase``, ``train``, ``frozen_stages``, ``frozen_tensors``, ``before``, ``after``;
             - ``numerics``: setting to value, and ``reasons`` (setting to reason);
             - ``artifact``: ``file``, ``bytes``, ``sha256``, ``verified`` (``max_difference`` of the logits);
@@ -55,8 +57,8 @@ def render(run: Mapping[str, Any]) -> str:
     best = _position(history, run.get("best"))
     phases = _phase_names(run)
     charts = [
-        curves(history, metric, phases=phases, best=best, percent=metric == "accuracy")
-        for metric in ("loss", "accuracy")
+        curves(history, metric, phases=phases, best=best, percent=metric != "loss")
+        for metric in ("loss", "accuracy", "map")
     ]
     page = _environment().get_template("report.html.jinja")
     return page.render(
@@ -72,6 +74,7 @@ def render(run: Mapping[str, Any]) -> str:
         pairs=confused_pairs(confusion, names, most=_MOST_PAIRS),
         per_class=_weakest_first((main or {}).get("per_class") or []),
         phases=phases,
+        multi_label=run.get("task") == "multi-label",
         main_settings=_MAIN_SETTINGS,
         most_skipped=_MOST_SKIPPED,
         image_count=image_count,

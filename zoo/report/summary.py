@@ -14,12 +14,13 @@ class Headline:
 
     Attributes:
         split: ``"test"``, or ``"val"`` where there is no test split.
-        accuracy: Share of images labelled correctly, 0–1.
+        accuracy: Share of images labelled correctly, with several labels an image those with every label right, 0–1.
         images: How many images that is measured on, 0 where unknown.
         right: How many were labelled correctly.
         low: Lower end of the 95 % interval of the accuracy, 0–1.
         high: Upper end.
-        majority: Accuracy of always naming the most common class, 0–1; None where unknown.
+        majority: Accuracy of always naming the most common class or set of labels, 0–1; None where unknown.
+        map: Mean average precision, 0–1, of a multi-label model; None for others.
     """
 
     split: str
@@ -29,6 +30,7 @@ class Headline:
     low: float
     high: float
     majority: float | None
+    map: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,17 @@ def headline(results: Mapping[str, Any]) -> Headline | None:
         right = sum(row[index] for index, row in enumerate(confusion)) if confusion else round(accuracy * images)
         low, high = wilson_interval(right, images) if images else (0.0, 1.0)
         supports = [sum(row) for row in confusion] or [row.get("support") or 0 for row in report.get("per_class") or []]
-        majority = max(supports) / images if images else None
-        return Headline(split, accuracy, images, right, low, high, majority)
+        majority = report.get("majority_accuracy")
+        if majority is None and images:
+            majority = max(supports) / images
+        return Headline(split, accuracy, images, right, low, high, majority, report.get("map"))
     return None
 
 
 def image_count(report: Mapping[str, Any]) -> int:
     """How many images a split's metrics were taken on, 0 where that is not known."""
+    if "map" in report:  # the labels' images overlap
+        return int(report["count"])
     if confusion := report.get("confusion"):
         return int(sum(map(sum, confusion)))
     return int(sum(row.get("support") or 0 for row in report.get("per_class") or []))

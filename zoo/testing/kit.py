@@ -126,6 +126,7 @@ class Kit:
         self._plugin = PluginUnderTest(plugins, name)
         self._expected = dict(expected_failures or {})
         self._results: dict[str, Result] = {}
+        self._chosen = architectures is not None
         self._label = plugins.record(name).label
         try:
             self._plugin.checked = select(self._plugin, architectures)
@@ -157,7 +158,7 @@ class Kit:
         unchecked = 0
         if self._plugin.checked:
             unchecked = len(self._plugin.architectures) - len(self._plugin.checked)
-        return KitReport(self._label, tuple(results), self._plugin.checked, unchecked)
+        return KitReport(self._label, tuple(results), self._plugin.checked, unchecked, self._chosen)
 
     def _cases(self) -> tuple[Case, ...]:
         cases = [Case(check) for check in CHECKS if check.scope == "plugin"]

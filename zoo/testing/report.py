@@ -81,12 +81,14 @@ class KitReport:
         results: One for each check, or for each check and architecture.
         checked: The architectures that were checked.
         unchecked: How many others the plugin has.
+        chosen: Whether those checked were asked for; else they are the smallest of each kind.
     """
 
     plugin: str
     results: tuple[Result, ...]
     checked: tuple[str, ...]
     unchecked: int = 0
+    chosen: bool = False
 
     @property
     def passed(self) -> bool:
@@ -136,7 +138,8 @@ class KitReport:
         """Which architectures were checked, every failure with its reason and remedy, and the counts."""
         lines = [f"{self.plugin}: checked {', '.join(self.checked) or 'no architecture'}"]
         if self.unchecked:
-            lines[0] += f", the smallest of each kind; {self.unchecked} more were not (--all checks every one)"
+            lines[0] += "" if self.chosen else ", the smallest of each kind"
+            lines[0] += f"; {self.unchecked} more were not (--all checks every one)"
         told = (Outcome.failed, Outcome.passed_unexpectedly, Outcome.warned)
         lines += [f"\n{result.text()}" for result in self.results if result.outcome in told]
         kept = [r for r in self.results if r.outcome in (Outcome.failed_as_expected, Outcome.not_run)]

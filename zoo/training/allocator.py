@@ -36,6 +36,11 @@ def kept_memory() -> Iterator[bool]:
         libc.malloc_trim(0)
 
 
+def can_keep_memory() -> bool:
+    """Whether :func:`kept_memory` has an allocator to tell."""
+    return _glibc() is not None
+
+
 def _glibc() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
         return None

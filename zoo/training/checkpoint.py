@@ -90,6 +90,7 @@ class Checkpoints:
         folder: Where they are; made with the first.
         cadence: How often :meth:`due` says yes.
         keep: How many to keep, at least 1; the second is for the day the first is damaged.
+        writes: False on a process that leaves the writing to another, which holds the same state.
         progress: Told of damaged ones.
         clock: Seconds that only grow.
     """
@@ -100,6 +101,7 @@ class Checkpoints:
         *,
         cadence: Cadence = Cadence(),
         keep: int = 2,
+        writes: bool = True,
         progress: Progress = Silent(),
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -108,6 +110,7 @@ class Checkpoints:
         self.seconds = 0.0
         self._cadence = cadence
         self._keep = keep
+        self._writes = writes
         self._progress = progress
         self._clock = clock
         self._last_end = clock()
@@ -119,17 +122,21 @@ class Checkpoints:
         Args:
             step: Optimizer steps taken since the run began.
         """
+        if not self._writes:
+            return False
         if self._cadence.steps is not None:
             return step % self._cadence.steps == 0
         passed = self._clock() - self._last_end
         return passed >= max(self._cadence.seconds, _PAUSE_FOR_COST * self._last_cost)
 
-    def save(self, step: int, snapshot: Snapshot) -> Path:
+    def save(self, step: int, snapshot: Snapshot) -> None:
         """Write a checkpoint, then remove older ones. One that is there whole for this step is left as it is.
 
         Raises:
             StorageError: It cannot be written; those before it are untouched.
         """
+        if not self._writes:
+            return
         started = self._clock()
         target = self.folder / f"step-{step:09d}"
         if not (target.exists() and not _damage(target)):
@@ -144,7 +151,6 @@ class Checkpoints:
         self.written += 1
         self.seconds += self._last_cost
         fault("checkpoint.done")
-        return target
 
     def newest(self) -> Snapshot | None:
         """The newest whole checkpoint; None where there never was one.

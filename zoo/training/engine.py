@@ -114,7 +114,7 @@ class Engine:
         try:
             torch.distributed.all_reduce(tensor, operation)
         except RuntimeError as error:
-            raise TrainingError(f"another process of this run was lost: {_first_line(error)}") from error
+            raise TrainingError("another process of this run was lost; this one ends with it.") from error
         return tensor
 
     @contextmanager
@@ -235,7 +235,8 @@ def mix(*numbers: int) -> int:
 _64_BITS = 2**64 - 1
 
 
-def _choose_precision(module: nn.Module, device: torch.device) -> tuple[Precision, str]:
+def hardware_precision(device: torch.device) -> tuple[Precision, str]:
+    """The narrowest precision that a device multiplies in hardware, and why in words."""
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16", "this GPU multiplies bfloat16 in hardware"
@@ -244,12 +245,19 @@ def _choose_precision(module: nn.Module, device: torch.device) -> tuple[Precisio
         return "float32", f"bfloat16 is not tested on {device.type}"
     if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return "float32", "this processor has no bfloat16 arithmetic (AVX512-bf16 or AMX)"
+    return "bfloat16", "this processor multiplies bfloat16 in hardware"
+
+
+def _choose_precision(module: nn.Module, device: torch.device) -> tuple[Precision, str]:
+    precision, reason = hardware_precision(device)
+    if device.type != "cpu" or precision == "float32":
+        return precision, reason
     if not _convolutions(module):
         return "float32", "without convolutions the conversions cost more than bfloat16 saves"
     share = _depthwise_share(module)
     if share >= _DEPTHWISE_HEAVY:
         return "float32", f"{share:.0%} of its convolutions are depthwise, which bfloat16 slows on processors"
-    return "bfloat16", "this processor multiplies bfloat16 in hardware"
+    return precision, reason
 
 
 def _choose_layout(module: nn.Module, device: torch.device) -> tuple[bool, str]:

@@ -40,7 +40,8 @@ def predict_logits(
         progress: Told of each batch.
 
     Returns:
-        Logits, float32 ``(N, K)``, and targets, int64 ``(N,)`` or float ``(N, K)``, both on the CPU.
+        Logits, float32 ``(N, K)``, and targets, int64 ``(N,)`` or float ``(N, K)``, both on the CPU. Several processes
+        take different batches and get all rows, each at its index in the data set.
 
     Raises:
         DataError: There are no batches.
@@ -48,14 +49,36 @@ def predict_logits(
     engine.place(module)
     module.eval()
     results: list[tuple[Tensor, Tensor]] = []
+    indices: list[Tensor] = []
     with engine.reproducible(), progress.task(label, len(batches), unit="batches") as advance:
         for batch in batches.epoch(0):
             results.append(infer(module, batch, engine=engine, front=front))
+            indices.append(batch.indices[: batch.count])
             advance(1)
-    if not results:
+    logits, targets = (torch.cat(parts).cpu() for parts in zip(*results, strict=True)) if results else (None, None)
+    if engine.world_size > 1:
+        positions = torch.cat(indices) if indices else torch.empty(0, dtype=torch.int64)
+        logits, targets = (_gathered(part, positions, engine) for part in (logits, targets))
+    if logits is None or targets is None:
         raise DataError("there are no images to predict.")
-    logits, targets = zip(*results, strict=True)
-    return torch.cat(logits).cpu(), torch.cat(targets).cpu()
+    return logits, targets
+
+
+def _gathered(part: Tensor | None, positions: Tensor, engine: Engine) -> Tensor | None:
+    """The rows of all processes, each at its position; None where no process has any."""
+    count, columns, whole = engine.largest(
+        0 if part is None else int(positions.max()) + 1,
+        0 if part is None or part.ndim == 1 else part.shape[1],
+        0 if part is None else int(not part.is_floating_point()),
+    )
+    if not count:
+        return None
+    rows = torch.zeros(
+        (count, columns) if columns else (count,), dtype=torch.int64 if whole else torch.float32, device="cpu"
+    )
+    if part is not None:
+        rows[positions] = part
+    return engine.all_sum(rows)
 
 
 def infer(module: nn.Module, batch: Batch, *, engine: Engine, front: Front) -> tuple[Tensor, Tensor]:

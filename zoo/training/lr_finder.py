@@ -13,7 +13,6 @@ from zoo.training.batches import Batch, Batches
 from zoo.training.engine import make_optimizer
 from zoo.training.trainer import Trainer
 
-STEPS = 100
 _LOWEST, _HIGHEST = 1e-6, 10.0
 _SMOOTHING = 0.95
 # A loss so many times the best one has left the range where a rate could be.
@@ -42,7 +41,7 @@ def find_lr(
     phase: Phase,
     groups: Sequence[dict[str, Any]],
     set_mode: Callable[[], None],
-    steps: int = STEPS,
+    steps: int = 100,
 ) -> LrCurve:
     """Train for some steps with a growing rate, then put everything back. Equal calls give equal curves.
 

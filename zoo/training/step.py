@@ -39,7 +39,7 @@ class Stepper:
 
     Attributes:
         micro_batch: Most samples in memory at once; None for all.
-        stop: Whether a process asked all of them to stop; set by :meth:`__call__`.
+        stop: The signal that asked a process, and so all of them, to stop; 0 for none. Set by :meth:`__call__`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Stepper:
         progress: Progress = Silent(),
     ) -> None:
         self.micro_batch = phase.micro_batch
-        self.stop = False
+        self.stop = 0
         self._module = module
         self._optimizer = optimizer
         self._parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
@@ -69,13 +69,13 @@ class Stepper:
         self._progress = progress
         self._buffers = _TrainingBuffers(module)
 
-    def __call__(self, batch: Batch, *, step: int, wants_stop: bool = False) -> Tensor:
+    def __call__(self, batch: Batch, *, step: int, stop: int = 0) -> Tensor:
         """Take one step.
 
         Args:
             batch: This process's samples of the step.
             step: Counted from 0 over the whole run; random numbers depend on it.
-            wants_stop: Whether this process was asked to stop; see :attr:`stop`.
+            stop: The signal that asked this process to stop; see :attr:`stop`.
 
         Returns:
             float32 ``(4,)`` on the device: sum of losses, right answers and number of samples over all processes, and
@@ -88,14 +88,13 @@ class Stepper:
         before = self._buffers.read()
         while True:
             sums = self._gradients(batch, step)
-            ran_out, stop = self._engine.largest(int(sums is None), int(wants_stop))
+            ran_out, self.stop = self._engine.largest(int(sums is None), stop)
             if not ran_out:
                 break
             self._buffers.write(before)
             self._optimizer.zero_grad()
             self._shrink(batch.count)
         assert sums is not None
-        self.stop = bool(stop)
         self._reduce(sums)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)

@@ -237,7 +237,7 @@ class Trainer:
                     state.lr = group["lr"]
                 fault("step")
                 batch = replace(batch, epoch=state.epoch)
-                fit.totals.add(fit.stepper(batch, step=state.step, wants_stop=bool(self.stop)))
+                fit.totals.add(fit.stepper(batch, step=state.step, stop=self.stop.signal))
                 state.step += 1
                 state.step_in_phase += 1
                 fit.step_in_epoch += 1
@@ -248,7 +248,7 @@ class Trainer:
         self._notice_bad_steps(train, fit)
 
     def _after_step(self, train: Batches, fit: FitState, saver: Saver | None) -> None:
-        stops = fit.stepper.stop and saver is not None
+        stops = fit.stepper.stop != 0 and saver is not None
         # The last step's checkpoint is that of the next epoch's beginning, with this one's row.
         due = saver is not None and fit.step_in_epoch < len(train) and saver.due(fit.state.step)
         if stops or due or self.engine.device.type != "cuda" or fit.step_in_epoch % _STEPS_BETWEEN_CHECKS == 0:
@@ -256,6 +256,7 @@ class Trainer:
         if saver is not None and (stops or due):
             saver.save(fit.state.step, fit.snapshot())
         if stops:
+            self.stop.signal = fit.stepper.stop
             raise Stopped
 
     def _notice_bad_steps(self, train: Batches, fit: FitState) -> None:

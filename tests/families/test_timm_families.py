@@ -1,0 +1,54 @@
+"""Everything that the table of ``scripts/check_zoo.py`` says, for one member of each of timm's families."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from zoo_timm import catalogue
+
+from zoo.catalogue import open_plugins
+from zoo.plugins import Plugins
+
+SMALL = ("test_vit", "test_resnet", "test_convnext", "test_efficientnet", "test_nfnet", "test_mambaout")
+SCRIPT = Path(__file__).parents[2] / "scripts" / "check_zoo.py"
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_zoo", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_zoo"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+check_zoo = _script()
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return open_plugins()
+
+
+@pytest.fixture(autouse=True)
+def global_state() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(2, threads))
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in check_zoo.SMALLEST)])
+def test_architecture_passes_every_check(plugins: Plugins, name: str) -> None:
+    assert check_zoo.check(plugins, f"timm/{name}").failures == {}
+
+
+def test_every_family_has_its_member_in_the_table() -> None:
+    families = {row.name: row.family for row in catalogue.shipped().architectures}
+    checked = [families[name] for name in check_zoo.SMALLEST]
+    assert sorted(checked) == sorted(set(families.values()))

@@ -1,0 +1,58 @@
+"""``zoo lr-find``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli.options import (
+    machine_options,
+    output_options,
+    parse_options,
+    print_json,
+    registry_option,
+    weights_options,
+)
+from zoo.errors import RunExistsError
+from zoo.files import write_atomically
+
+
+@click.command("lr-find")
+@click.argument("data", type=str)
+@click.option("--model", required=True, help="Architecture, preset or alias, for example resnet50.")
+@click.option("--weights", default="default", show_default=True, help="A published tag, a file, or none.")
+@click.option("--recipe", help="Whose first phase is measured.  [default: as for finetune]")
+@click.option("--train", help="What trains: head, all, last K or a stage's name.  [default: as the recipe says]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the architecture; repeatable.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Height and width of the input in pixels.")
+@click.option("--steps", type=click.IntRange(min=10), default=100, show_default=True, help="Steps to take.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("lr-find.svg"), show_default=True, help="The picture."
+)
+@machine_options
+@weights_options
+@registry_option
+@output_options
+def lr_find_command(
+    data: str, options: tuple[str, ...], output: Path, as_json: bool, quiet: bool, traceback: bool, **settings: Any
+) -> None:
+    """Try growing learning rates on DATA for some steps, draw the loss, and suggest a rate.
+
+    Nothing is trained in the end. The same is done before each phase by 'zoo finetune --lr auto'.
+    """
+    from zoo.console import ConsoleProgress
+    from zoo.lr_finding import lr_find
+    from zoo.report.lr_curve import draw_lr_curve
+
+    if output.exists():
+        raise RunExistsError(f"{output} exists already and is left as it is; name another file with --output.")
+    curve = lr_find(data, options=parse_options(options), progress=ConsoleProgress(quiet=quiet), **settings)
+    write_atomically(output, draw_lr_curve(curve))
+    if as_json:
+        print_json({"suggestion": curve.suggestion, "rates": curve.rates, "losses": curve.losses, "picture": output})
+        return
+    click.echo(f"learning rate  {curve.suggestion:.2g}")
+    click.echo(f"picture        {output}")
+    click.echo(f"next           zoo finetune {data} --model {settings['model']} --lr {curve.suggestion:.2g}")
