@@ -16,7 +16,14 @@ from zoo.errors import ArtifactError, WeightsError
 from zoo.files import cache_folder
 from zoo.models import build_model, request_model
 from zoo.safetensors_check import check_safetensors
-from zoo.state_files import all_finite, map_safetensors, read_safetensors, write_safetensors
+from zoo.state_files import (
+    StateFile,
+    all_finite,
+    map_safetensors,
+    read_safetensors,
+    read_state_file,
+    write_safetensors,
+)
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool]
 
@@ -50,10 +57,15 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def whole(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read whole."""
     read: list[Path] = []
-    monkeypatch.setattr(cache_entries, "sha256_of", lambda path: read.append(path) or digest_of(path))
+
+    def reading(path: Path, *, allow_pth: bool) -> StateFile:
+        read.append(path)
+        return read_state_file(path, allow_pth=allow_pth)
+
+    monkeypatch.setattr(cache_entries, "read_state_file", reading)
     return read
 
 
@@ -87,21 +99,21 @@ def test_every_mapped_tensor_begins_where_torchs_own_memory_would(tmp_path: Path
     )
 
 
-def test_a_local_file_is_copied_and_hashed_once(file: Path, hashed: list[Path]) -> None:
+def test_a_local_file_is_read_and_copied_once(file: Path, whole: list[Path]) -> None:
     for count in (1, 1, 1):
         content = open_local(file)
         assert equal(content.state, state())
         assert (content.sha256, content.finite) == (digest_of(file), True)
-        assert hashed == [file] * count
+        assert whole == [file] * count
     assert [path.stem for path in copies()] == [digest_of(file)]
 
 
-def test_a_local_file_that_changed_is_read_again(file: Path, hashed: list[Path]) -> None:
+def test_a_local_file_that_changed_is_read_again(file: Path, whole: list[Path]) -> None:
     open_local(file)
     save_file(state(1), file)
     old(file)  # its time is as before: the time of its last change, which nobody can set, is not
     assert equal(open_local(file).state, state(1))
-    assert hashed == [file] * 2
+    assert whole == [file] * 2
     assert len(copies()) == 2
 
 

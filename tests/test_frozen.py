@@ -82,9 +82,10 @@ def write_photo(path: Path, seed: int) -> Path:
     return path
 
 
-def cache_of(paths: Sequence[Path], folder: Path) -> FeatureCache:
+def cache_of(paths: Sequence[Path], folder: Path, engine: Engine = ENGINE) -> FeatureCache:
     digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    return FeatureCache({"architecture": "test/test"}, PREPROCESSING, digests, folder / "features")
+    precision = engine.numerics.precision
+    return FeatureCache({"architecture": "test/test"}, PREPROCESSING, digests, precision, folder / "features")
 
 
 def frozen(
@@ -93,7 +94,11 @@ def frozen(
     chain = make_chain()
     digest = chain.digest(chain.cut(chain.names[stages]))
     return FrozenFeatures(
-        chain.part(0, stages), digest=digest, cache=cache_of(paths, folder), engine=engine, progress=told or Told()
+        chain.part(0, stages),
+        digest=digest,
+        cache=cache_of(paths, folder, engine),
+        engine=engine,
+        progress=told or Told(),
     )
 
 
@@ -212,7 +217,8 @@ def test_a_disk_that_fills_up_costs_only_what_it_did_not_take(
     chosen = frozen(paths, tmp_path)
     values(frozen(paths, tmp_path / "warm"), paths)
     monkeypatch.setattr("zoo.features.segments.os.write", full)
-    monkeypatch.setattr("zoo.training.extraction._CPU_BATCH", 3)
+    monkeypatch.setattr("zoo.training.extraction._LARGEST_BATCH", 3)
+    monkeypatch.setattr("zoo.training.extraction._SMALLEST_BATCH", 3)
     features = frozen(paths, tmp_path)
     found = values(features, paths)
     monkeypatch.undo()
@@ -278,7 +284,7 @@ def fed(paths: list[Path], tmp_path: Path, phase: Phase, *, engine: Engine = ENG
         chain,
         cut,
         phase,
-        cache=cache_of(paths, tmp_path),
+        cache=cache_of(paths, tmp_path, engine),
         digest=chain.digest(cut),
         seed=0,
         progress=told or Told(),
@@ -351,6 +357,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_frozen as t
+import zoo.training.extraction
+zoo.training.extraction._LARGEST_BATCH = 8
 folder, target = Path(sys.argv[1]), Path(sys.argv[2])
 paths = sorted(folder.iterdir())
 features = t.frozen(paths, target)
@@ -387,13 +395,16 @@ def many(tmp_path: Path) -> list[Path]:
     return [write_photo(tmp_path / "many" / f"{i:03}.png", i) for i in range(80)]
 
 
-def test_a_killed_extraction_continues_where_it_stopped(many: list[Path], tmp_path: Path) -> None:
+def test_a_killed_extraction_continues_where_it_stopped(
+    many: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with start(many[0].parent, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "batch\n"
         for _ in range(4):
             assert go_on(process) == "batch\n"
         process.send_signal(signal.SIGKILL)
+    monkeypatch.setattr("zoo.training.extraction._LARGEST_BATCH", 8)
     told = Told()
     found = values(frozen(many, tmp_path, told=told), many)
     assert told.computed == 80 - 4 * 8
@@ -401,7 +412,9 @@ def test_a_killed_extraction_continues_where_it_stopped(many: list[Path], tmp_pa
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_two_processes_at_once_share_the_work(many: list[Path], tmp_path: Path) -> None:
+def test_two_processes_at_once_share_the_work(
+    many: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with start(many[0].parent, tmp_path) as first, start(many[0].parent, tmp_path) as second:
         lines = [p.stdout.readline() for p in (first, second) if p.stdout is not None]
         assert lines == ["batch\n", "batch\n"]
@@ -414,6 +427,7 @@ def test_two_processes_at_once_share_the_work(many: list[Path], tmp_path: Path) 
                     assert line == "done 80\n"
                     running.remove(process)
     assert steps <= 10 + 4, "each batch is computed once, but for those that both had under way"
+    monkeypatch.setattr("zoo.training.extraction._LARGEST_BATCH", 8)
     told = Told()
     found = values(frozen(many, tmp_path, told=told), many)
     assert told.computed == 0

@@ -15,7 +15,6 @@ from zoo.cache_records import Record, Stamp, intact, new_record, settled, stamp_
 from zoo.errors import ArtifactError, StorageError
 from zoo.files import cache_folder, write_atomically
 from zoo.progress import Progress, Silent
-from zoo.safetensors_check import sha256_of
 from zoo.state_files import (
     StateFile,
     all_finite,
@@ -91,11 +90,16 @@ def _from_copy(path: Path, allow_pth: bool, progress: Progress) -> StateFile:
     stamp = _stamp(path)
     note = _note_path(path)
     seen = _read_note(note)
-    digest = seen.sha256 if seen is not None and seen.stamp == stamp else sha256_of(path)
+    content = None
+    if seen is not None and seen.stamp == stamp:
+        digest = seen.sha256
+    else:
+        content = read_state_file(path, allow_pth=allow_pth)
+        digest = content.sha256
     stored = _folder() / f"{digest}.safetensors"
     record = intact(stored, progress)
     if record is None:
-        content = read_state_file(path, allow_pth=allow_pth)
+        content = content or read_state_file(path, allow_pth=allow_pth)
         stored = _folder() / f"{content.sha256}.safetensors"
         record = keep(stored, content, url="", size_bytes=stamp.size_bytes)
     if (seen is None or seen.stamp != stamp) and settled(stamp) and _stamp(path) == stamp:

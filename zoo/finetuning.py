@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 from zoo.artifact import Header, TrainingData, UsedRecipe, write_artifact
 from zoo.catalogue import open_plugins
 from zoo.errors import OptionError, UsageError, ZooError
+from zoo.faults import fault
 from zoo.feed import split_logits
 from zoo.frozen import FeatureCache
 from zoo.labelled import LabelledImages, load_images
@@ -313,9 +314,19 @@ def finetune(  # type: ignore[misc]
         if not ranks.is_first:
             return Run(folder, folder / ARTIFACT, folder / REPORT, metrics, outcome.history, monotonic() - started)
         header = _header(
-            built, images, chosen, outcome, engine, task=task, metrics=metrics, seed=seed, split_seed=split_seed
+            built,
+            images,
+            chosen,
+            outcome,
+            engine,
+            task=task,
+            features=features,
+            metrics=metrics,
+            seed=seed,
+            split_seed=split_seed,
         )
         artifact = folder / ARTIFACT
+        fault("artifact")
         sha256 = write_artifact(artifact, header, built.hooks.export_state(built.architecture, built.module))
         difference = _verified(plugins, artifact, header)
 
@@ -328,6 +339,7 @@ def finetune(  # type: ignore[misc]
             "sha256": sha256,
             "verified": {"max_difference": difference},
         }
+        fault("report")
         run_folder.write_report(render(facts))
         checkpoints.clear()
         for callback in callbacks:
@@ -488,6 +500,7 @@ def _header(
     engine: Engine,
     *,
     task: Task,
+    features: FeatureCache | None,
     metrics: Mapping[str, Any],
     seed: int,
     split_seed: int,
@@ -514,7 +527,7 @@ def _header(
         numerics=header_numerics(
             engine.numerics,
             feature_stages=outcome.feature_stages,
-            feature_precision=outcome.feature_precision,
+            feature_precision=features.precision if features is not None else "float32",
         ),
         check=check_logits(model, seed),
         state_sha256=state_digest(model),

@@ -16,6 +16,7 @@ from zoo.architecture import Preprocessing
 from zoo.chain import Features, StageSequence
 from zoo.data import ImageBatches, ImageReader, Request, augment_batch, normalise, uniforms
 from zoo.data.augment import CROP_DRAWS, CROPPING
+from zoo.faults import fault
 from zoo.features import (
     FeatureBatches,
     FeatureStore,
@@ -212,6 +213,7 @@ class FrozenFeatures:
                     keys = work.under_way.pop(0)
                     features = self._features(batch, [missing[key] for key in keys], view)
                     writer = self._put(writer, keys, features)
+                    fault("features")
                     computed += len(keys)
                     advance(len(keys) + work.found_elsewhere())
             finally:

@@ -26,6 +26,7 @@ from zoo.training.engine import Engine, Features
 from zoo.training.losses import Criterion
 from zoo.training.lr_finder import find_lr
 from zoo.training.signals import StopRequest
+from zoo.training.solver import solve
 from zoo.training.trainer import Stopped, Trainer
 
 MakeCriterion = Callable[[Phase], Criterion]
@@ -209,18 +210,24 @@ def run_phases(
             if index not in run.rates:
                 run.rates[index] = _measured_lr(trainer, feed.train, chain, cut, phase, set_mode, progress)
             phase = replace(phase, lr=run.rates[index])
-        result = trainer.fit(
-            feed.train,
-            feed.val,
-            phase=phase,
-            groups=_groups(chain, cut, phase, lr=float(phase.lr)),
-            set_mode=set_mode,
-            phase_index=index,
-            first_epoch=len(run.history),
-            first_step=run.step,
-            resume=run.trainer,
-            saver=None if checkpoints is None else saver,
-        )
+        place: dict[str, Any] = {
+            "phase": phase,
+            "phase_index": index,
+            "first_epoch": len(run.history),
+            "first_step": run.step,
+        }
+        if phase.solver == "lbfgs":
+            result = solve(trainer, feed.train, feed.val, views=max(1, phase.views), **place)
+        else:
+            result = trainer.fit(
+                feed.train,
+                feed.val,
+                groups=_groups(chain, cut, phase, lr=float(phase.lr)),
+                set_mode=set_mode,
+                resume=run.trainer,
+                saver=None if checkpoints is None else saver,
+                **place,
+            )
         run.frozen.append(_prove(index, phase, chain, cut, before))
         if cut.frozen_stages == min(chain.cut(later.train).frozen_stages for later in recipe.phases):
             run.feature_stages = cut.frozen_stages if feed.features is not None else 0

@@ -47,6 +47,9 @@ class Phase:
         micro_batch: Most images in memory at once on a process; the gradients of a step's parts are added up. None
             takes the step whole.
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"`` (momentum 0.9, Nesterov).
+        solver: ``"gradient"`` takes steps with the optimizer; ``"lbfgs"`` fits a linear head to convergence, as logistic
+            regression with a penalty on its weights. ``epochs`` is then the number of penalties tried, from strong to
+            weak; validation chooses.
         label_smoothing: Share of the target spread over all classes, from 0 to below 1.
         clip: Largest gradient norm, above 0; None (``"none"`` in registry.toml) leaves gradients alone.
         class_weights: ``"balanced"`` weighs each class by the inverse of its count.
@@ -75,6 +78,7 @@ class Phase:
     batch_size: Annotated[int, Meta(ge=1)] = 32
     micro_batch: Annotated[int, Meta(ge=1)] | None = None
     optimizer: Optimizer = "adamw"
+    solver: Literal["gradient", "lbfgs"] = "gradient"
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     clip: Annotated[float, Meta(gt=0)] | None = 1.0
     class_weights: Literal["none", "balanced"] = "none"
@@ -119,4 +123,14 @@ def without_effect(phase: Phase) -> str:
         return 'views has no effect with train = "all": nothing is frozen that could run once'
     if phase.sampling == "balanced" and phase.class_weights == "balanced":
         return "sampling and class_weights both balance the classes, which counts rare ones twice; give one of them"
+    return _without_effect_on_solver(phase) if phase.solver == "lbfgs" else ""
+
+
+def _without_effect_on_solver(phase: Phase) -> str:
+    if phase.train == "all":
+        return 'solver = "lbfgs" fits the head alone, and train = "all" trains more; use train = "head"'
+    if phase.augment != "none" and not phase.views:
+        return 'solver = "lbfgs" needs the same samples at every look: use augment = "none", or give views'
+    if phase.mixup or phase.cutmix or phase.ema is not None or phase.lr == "auto":
+        return 'mixup, cutmix, ema and lr = "auto" have no effect with solver = "lbfgs", which takes no steps'
     return ""

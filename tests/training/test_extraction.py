@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +12,21 @@ from torchvision import models
 
 from zoo.training.allocator import kept_memory
 from zoo.training.engine import Engine, Numerics
-from zoo.training.extraction import FrozenPass, choose_pass_numerics, multiply_adds
+from zoo.training.extraction import (
+    FrozenPass,
+    PassNumerics,
+    choose_pass_numerics,
+    choose_pass_precision,
+    multiply_adds,
+)
 from zoo.training.folding import fold_batch_norm
 
 ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, 1, {"precision": "as asked"}))
 BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, 1, {"precision": "as asked"}))
+
+
+def choices(module: nn.Module, engine: Engine = ENGINE) -> PassNumerics:
+    return choose_pass_numerics(module, engine, precision=engine.numerics.precision, input_size=(3, 32, 32))
 
 
 def with_statistics(module: nn.Module) -> nn.Module:
@@ -58,7 +69,7 @@ def test_folding_finds_every_batch_norm_and_keeps_the_function(name: str) -> Non
     torch.manual_seed(0)
     module = with_statistics(build())
     images = torch.randn(2, 3, size, size)
-    passed = FrozenPass(module, engine=ENGINE, chosen=choose_pass_numerics(module, ENGINE), example=images[:1])
+    passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
     with torch.inference_mode():
         expected = module(images)
     found = passed(images)
@@ -70,7 +81,7 @@ def test_folding_finds_every_batch_norm_and_keeps_the_function(name: str) -> Non
 def test_the_frozen_part_itself_is_left_as_it_was() -> None:
     module = with_statistics(models.resnet18(num_classes=5))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    FrozenPass(module, engine=BF16, chosen=choose_pass_numerics(module, BF16), example=torch.randn(1, 3, 32, 32))
+    FrozenPass(module, engine=BF16, chosen=choices(module, BF16), example=torch.randn(1, 3, 32, 32))
     after = module.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) and after[name].dtype == before[name].dtype for name in before)
@@ -80,7 +91,7 @@ def test_the_frozen_part_itself_is_left_as_it_was() -> None:
 def test_bfloat16_converts_once_what_autocast_converts_every_time() -> None:
     module = with_statistics(models.vgg11_bn(num_classes=5).features)
     images = torch.randn(2, 3, 32, 32)
-    chosen = choose_pass_numerics(nn.Sequential(), BF16)  # nothing to fold
+    chosen = replace(choices(module, BF16), folding=False)
     passed = FrozenPass(module, engine=BF16, chosen=chosen, example=images[:1])
     with torch.inference_mode(), BF16.autocast():
         expected = module(BF16.lay_out(images))
@@ -116,7 +127,7 @@ def test_what_cannot_be_folded_runs_unfolded_and_says_so(kind: type[nn.Module]) 
     torch.manual_seed(0)
     module = with_statistics(kind())
     images = torch.randn(2, 3, 8, 8)
-    passed = FrozenPass(module, engine=ENGINE, chosen=choose_pass_numerics(module, ENGINE), example=images[:1])
+    passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
     assert passed.folded == 0
     assert passed.folding_note.startswith("not folded:")
     with torch.inference_mode():
@@ -139,11 +150,29 @@ def test_multiply_adds_of_resnet18_are_the_published_ones() -> None:
 
 def test_every_choice_has_a_reason() -> None:
     module = models.resnet18()
-    chosen = choose_pass_numerics(module, ENGINE)
+    chosen = choices(module)
     assert chosen.folding
-    assert {"precision", "batch_size", "folding"} <= chosen.reasons.keys()
-    assert chosen.facts() == choose_pass_numerics(module, ENGINE).facts()
-    assert chosen.facts() != choose_pass_numerics(module, BF16).facts()
+    assert {"precision", "batch_size", "folding", "compiling"} <= chosen.reasons.keys()
+    assert chosen.facts() == choices(module).facts()
+    assert chosen.facts() != choices(module, BF16).facts()
+
+
+@pytest.mark.parametrize(("size", "batch"), [(32, 128), (224, 32), (299, 16), (1000, 4)])
+def test_a_batch_is_a_number_of_pixels(size: int, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.training.extraction.can_keep_memory", lambda: True)
+    chosen = choose_pass_numerics(nn.Sequential(), ENGINE, precision="float32", input_size=(3, size, size))
+    assert chosen.numerics.batch_size == batch
+
+
+def test_precision_is_what_the_hardware_multiplies_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, cpu = models.mobilenet_v3_small(), torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert choose_pass_precision(module, cpu)[0] == "bfloat16"
+    assert choose_pass_precision(module, cpu, asked="float32") == ("float32", "as asked")
+    assert choose_pass_precision(nn.ReLU(), cpu)[0] == "float32"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert choose_pass_precision(module, cpu)[0] == "float32"
 
 
 def test_memory_is_given_back_after_the_pass() -> None:

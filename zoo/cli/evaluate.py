@@ -45,7 +45,8 @@ def evaluate_command(
 ) -> None:
     """Measure TARGET, an artifact's file or an architecture with --weights, on the labelled images in DATA.
 
-    Classes are matched by name. An artifact is measured in the precision that its own figures were taken in.
+    DATA is what finetune takes. Classes are matched by name. An artifact is measured in the precision that its own
+    figures were taken in.
     """
     from zoo.cli.finetune import print_figures
     from zoo.console import ConsoleProgress, printable, table

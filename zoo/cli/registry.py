@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.lock import lock_command
 from zoo.cli.options import plain_options, print_json
 from zoo.errors import PluginError, RegistryError, ZooError
 from zoo.registry import Registry, load_registry, registry_schema
@@ -114,3 +115,6 @@ def _recipes(found: dict[str, Any]) -> list[list[object]]:
 
 def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value).lower()
+
+
+registry_group.add_command(lock_command)

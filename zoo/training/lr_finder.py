@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from zoo.errors import TrainingError
@@ -14,8 +15,11 @@ from zoo.training.engine import make_optimizer
 from zoo.training.trainer import Trainer
 
 _LOWEST, _HIGHEST = 1e-6, 10.0
-_SMOOTHING = 0.95
-# A loss so many times the best one has left the range where a rate could be.
+# Losses of single steps are noisy: each is averaged with its neighbours, this many steps being one standard deviation.
+_SMOOTHING_STEPS = 4.0
+# The first steps, when momentum and scales of the optimizer settle, say nothing about the rate.
+_SETTLING = 0.1
+# A loss so many times the first one has left the range where a rate could be.
 _DIVERGED = 4.0
 
 
@@ -26,7 +30,7 @@ class LrCurve:
     Attributes:
         rates: Of the head, growing by the same factor each step.
         losses: Training losses, smoothed, as many.
-        suggestion: A rate of the long fall before the lowest loss.
+        suggestion: The rate at which the loss falls most steeply, before it is lowest.
     """
 
     rates: tuple[float, ...]
@@ -63,7 +67,6 @@ def find_lr(
     stepper = trainer.stepper(optimizer, phase)
     rates: list[float] = []
     losses: list[float] = []
-    average = 0.0
     try:
         set_mode()
         with trainer.engine.reproducible(), trainer.progress.task("finding a learning rate", steps, unit="steps") as go:
@@ -74,17 +77,17 @@ def find_lr(
                 loss, _, samples, finite = stepper(batch, step=step).tolist()
                 if not finite:
                     break
-                average = _SMOOTHING * average + (1 - _SMOOTHING) * loss / samples
                 rates.append(rate)
-                losses.append(average / (1 - _SMOOTHING ** (step + 1)))
+                losses.append(loss / samples)
                 go(1)
-                if losses[-1] > _DIVERGED * min(losses):
+                if losses[-1] > _DIVERGED * losses[0]:
                     break
     finally:
         with torch.no_grad():
             for tensor, value in zip(tensors, kept, strict=True):
                 tensor.copy_(value)
-    return LrCurve(tuple(rates), tuple(losses), _valley(rates, losses))
+    smooth = _smoothed(losses)
+    return LrCurve(tuple(rates), tuple(smooth), _steepest(rates, smooth))
 
 
 def _endless(train: Batches) -> Iterator[Batch]:
@@ -93,17 +96,18 @@ def _endless(train: Batches) -> Iterator[Batch]:
             yield replace(batch, epoch=epoch)
 
 
-def _valley(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """The rate two thirds into the longest stretch of falling losses, as fastai's ``valley`` takes it."""
-    lengths = [1] * len(losses)
-    begins = list(range(len(losses)))
-    for i in range(len(losses)):
-        for j in range(i):
-            if losses[j] > losses[i] and lengths[i] < lengths[j] + 1:
-                lengths[i], begins[i] = lengths[j] + 1, begins[j]
-    end = max(range(len(losses)), key=lambda i: lengths[i], default=0)
-    if not losses or lengths[end] < 3:
+def _smoothed(losses: Sequence[float]) -> list[float]:
+    """Each loss averaged with those around it, so that the curve is not late as a running average would be."""
+    steps = np.arange(len(losses))
+    weights = np.exp(-(((steps[:, None] - steps) / _SMOOTHING_STEPS) ** 2) / 2)
+    means: list[float] = (weights @ np.asarray(losses, dtype=np.float64) / weights.sum(axis=1)).tolist()
+    return means
+
+
+def _steepest(rates: Sequence[float], losses: Sequence[float]) -> float:
+    first = int(_SETTLING * len(losses))
+    lowest = min(range(first, len(losses)), key=lambda i: losses[i], default=first)
+    falls = {i: losses[i - 1] - losses[i + 1] for i in range(first + 1, min(lowest, len(losses) - 1))}
+    if not falls or max(falls.values()) <= 0:
         raise TrainingError("no learning rate made the loss fall: give one with --lr, and look at the data.")
-    begin = begins[end]
-    third = (end - begin) / 3
-    return rates[begin + int(third) + int(third / 2)]
+    return rates[max(falls, key=lambda i: falls[i])]
