@@ -9,7 +9,7 @@ import argparse
 import fnmatch
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,11 +23,12 @@ from zoo.plugins import PluginHooks, Plugins
 from zoo.state_files import read_state, write_safetensors
 from zoo.weights import build
 
-CLASSES, OTHER_CLASSES, IMAGES = 10, 7, 2
+CLASSES, OTHER_CLASSES = 10, 7
 # Pixels: of models that take any size, and the most for those that are built for one.
 SIZE, LARGEST = 96, 224
 
-# The member of each of timm's families with the fewest parameters, timm's own test models aside.
+# The member of each of timm's families with the fewest parameters, timm's own test models aside. The family deepseek_vit
+# is not here: its smallest takes 546×546 pixels and a minute for each.
 SMALLEST = (
     "beit_base_patch16_224",
     "halonet_h1",
@@ -43,7 +44,6 @@ SMALLEST = (
     "cs3darknet_focus_s",
     "cspnext_tiny",
     "davit_tiny",
-    "deepseek_vit_412m",
     "deit_tiny_patch16_224",
     "densenet121",
     "dla46x_c",
@@ -140,8 +140,7 @@ class Subject:
         size: Height and width of the images, in pixels.
         options: What it is built with.
         model: With :data:`CLASSES` classes.
-        images: ``(2, 3, H, W)``.
-        found: Remarks of checks that passed.
+        images: ``(N, 3, H, W)``: two, or one above :data:`LARGEST`.
     """
 
     architecture: Architecture
@@ -150,7 +149,6 @@ class Subject:
     options: Mapping[str, OptionValue]
     model: nn.Module
     images: Tensor
-    found: dict[str, str] = field(default_factory=dict)
 
     def chain(self, model: nn.Module | None = None) -> Chain:
         """The stages of a model, made anew."""
@@ -208,7 +206,7 @@ def stages_equal_the_model(subject: Subject) -> None:
     whole = subject.chain().part().eval()
     with torch.no_grad():
         expected, found = subject.model(subject.images), whole(subject.images)
-    assert expected.shape == (IMAGES, CLASSES), f"logits of shape {tuple(expected.shape)}"
+    assert expected.shape == (len(subject.images), CLASSES), f"logits of shape {tuple(expected.shape)}"
     assert torch.equal(expected, found), f"logits differ by up to {float((expected - found).abs().max()):.3g}"
 
 
@@ -216,14 +214,14 @@ def head_for_other_classes(subject: Subject) -> None:
     """A model for 7 classes takes everything over but what has a row a class."""
     model = subject.built(num_classes=OTHER_CLASSES)
     with torch.no_grad():
-        assert model(subject.images).shape == (IMAGES, OTHER_CLASSES)
+        assert model(subject.images).shape == (len(subject.images), OTHER_CLASSES)
 
 
 def one_channel(subject: Subject) -> None:
     """A model for grey images takes the kernels of the first convolution summed."""
     model = subject.built(in_channels=1)
     with torch.no_grad():
-        assert model(subject.images[:, :1]).shape == (IMAGES, CLASSES)
+        assert model(subject.images[:, :1]).shape == (len(subject.images), CLASSES)
 
 
 def frozen_backbone_rests(subject: Subject) -> None:
@@ -236,7 +234,7 @@ def frozen_backbone_rests(subject: Subject) -> None:
     assert trained, "nothing to train"
     old = [p.detach().clone() for p in trained]
     logits = chain.part()(subject.images)
-    loss = nn.functional.cross_entropy(logits, torch.arange(IMAGES))
+    loss = nn.functional.cross_entropy(logits, torch.arange(len(subject.images)))
     loss.backward()
     torch.optim.SGD(trained, lr=0.1).step()
     assert chain.digest(cut) == before, "a frozen tensor changed"
@@ -310,7 +308,7 @@ def _subject(
 ) -> Subject:
     hooks = plugins.hooks(architecture.plugin)
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(IMAGES, 3, *size, generator=generator)
+    images = torch.rand(1 if max(size) > LARGEST else 2, 3, *size, generator=generator)
     model, _ = build(hooks, architecture, num_classes=CLASSES, in_channels=3, options=options, state=None, seed=0)
     with torch.no_grad():
         for parameter in model.parameters():  # many start at zero, which would hide them

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.catalogue import list_models
+    from zoo.comparison import Comparison, compare
+    from zoo.embedding import Embedding, embed
     from zoo.evaluation import Evaluation, evaluate
     from zoo.finetuning import finetune
     from zoo.models import Model, create_model, load
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Callback",
+    "Comparison",
+    "Embedding",
     "Evaluation",
     "Model",
     "Phase",
@@ -30,7 +34,9 @@ __all__ = [
     "Recipe",
     "Run",
     "Verification",
+    "compare",
     "create_model",
+    "embed",
     "evaluate",
     "finetune",
     "list_models",
@@ -40,6 +46,8 @@ __all__ = [
 
 _HOMES = {
     "Callback": "zoo.training.callbacks",
+    "Comparison": "zoo.comparison",
+    "Embedding": "zoo.embedding",
     "Evaluation": "zoo.evaluation",
     "Model": "zoo.models",
     "Phase": "zoo.recipes",
@@ -47,7 +55,9 @@ _HOMES = {
     "Recipe": "zoo.recipes",
     "Run": "zoo.runs",
     "Verification": "zoo.proof",
+    "compare": "zoo.comparison",
     "create_model": "zoo.models",
+    "embed": "zoo.embedding",
     "evaluate": "zoo.evaluation",
     "finetune": "zoo.finetuning",
     "list_models": "zoo.catalogue",

@@ -37,11 +37,16 @@ def printable(text: object, *, keep_newlines: bool = False) -> str:
     Returns:
         A string that every UTF-8 stream accepts, for example ``"\\x1b[31mcat"``.
     """
-    return "".join(character if character == "\n" and keep_newlines else _escaped(character) for character in str(text))
+    text = str(text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if character == "\n" and keep_newlines else _escaped(character) for character in text)
 
 
 def display_width(text: str) -> int:
     """Columns that a text takes on a terminal: 2 for East Asian wide characters, 0 for combining marks."""
+    if text.isascii():
+        return len(text)
     return sum(
         0
         if unicodedata.category(character) in ("Mn", "Me", "Cf")
@@ -199,12 +204,14 @@ def table(
     widths = [max(display_width(line[column]) for line in lines) for column in range(len(headers))]
     if title:
         _write(printable(title), out)
+    printed = []
     for line in lines:
         padded = (
             " " * (width - display_width(cell)) + cell if numeric else cell + " " * (width - display_width(cell))
             for cell, width, numeric in zip(line, widths, to_right, strict=True)
         )
-        _write("  ".join(padded).rstrip(), out)
+        printed.append("  ".join(padded).rstrip())
+    _write("\n".join(printed), out)
 
 
 def duration(seconds: float) -> str:

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
     from zoo.architecture import Architecture
     from zoo.chain import Stage
+    from zoo.training.callbacks import Callback
+
+
+@hookimpl(trylast=True)
+def zoo_architectures() -> Sequence[Architecture]:
+    """None: the plugin only has callbacks."""
+    return []
 
 
 @hookimpl(trylast=True)
@@ -36,3 +43,9 @@ def zoo_import_state(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def zoo_export_state(model: nn.Module) -> Mapping[str, Tensor]:
     """The model's names are the published ones."""
     return model.state_dict()
+
+
+@hookimpl(trylast=True)
+def zoo_callbacks() -> Sequence[Callback]:
+    """None: the plugin follows no runs, and ``--track`` does not know its name."""
+    return []

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +30,8 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         StorageError: The file cannot be written: no space, no permission, a folder in its place.
     """
+    import tempfile  # only here: it takes longer to import than a listing takes to print
+
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,8 @@ from zoo.runs import (
 )
 from zoo.stepwise import expanded
 from zoo.task import Task
-from zoo.training.callbacks import Callback, TrainerState
+from zoo.tracking import find_trackers, open_trackers
+from zoo.training.callbacks import Callback, RunInfo, TrainerState
 from zoo.training.checkpoint import Cadence
 from zoo.training.distributed import joined
 from zoo.training.engine import Engine, choose_device, choose_numerics
@@ -102,6 +103,7 @@ def finetune(  # type: ignore[misc]
     registry: str | Path | None = None,
     criterion: Criterion | None = None,
     callbacks: Sequence[Callback] = (),
+    track: Sequence[str] = (),
     dry_run: bool = False,
     progress: Progress = Silent(),
     _stored: StoredRun | None = None,
@@ -147,6 +149,7 @@ def finetune(  # type: ignore[misc]
         registry: A registry.toml that goes before all others.
         criterion: Maps logits and targets to losses, in place of cross-entropy.
         callbacks: Told where training stands.
+        track: Plugins that follow the run, for example ``["tensorboard"]``. One that fails is left out with a warning.
         dry_run: Check everything, write nothing, and return a :class:`zoo.plan.Plan` with the estimated cost.
         progress: Where to say what is happening.
 
@@ -183,6 +186,7 @@ def finetune(  # type: ignore[misc]
     Cadence.parse(checkpoint_every)
     # Facts only, so that a wrong request costs nothing.
     plugins = open_plugins(registry)
+    trackers = find_trackers(plugins, track)
     request = request_model(
         plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
     )
@@ -240,10 +244,6 @@ def finetune(  # type: ignore[misc]
         if dry_run:
             return estimate(built, images, chosen, engine=engine, folder=folder)
 
-        run_folder = RunFolder(folder, resume=_stored is not None) if ranks.is_first else UnwrittenFolder(folder)
-        stack.callback(run_folder.close)
-        stop = stack.enter_context(stoppable(folder, progress))
-
         # 4 and 5: train phase by phase, keep the best, write everything down as it comes.
         features = None
         if cache:
@@ -272,9 +272,17 @@ def finetune(  # type: ignore[misc]
             "locked": locked,
             "own_criterion": criterion is not None,
             "recipe_epochs": asked_epochs if _stored is None else _stored.config["recipe_epochs"],
+            "track": [hooks.record.name for hooks in trackers] or None,
             "options": dict(built.options),
             "versions": versions(),
         }
+        run_info = RunInfo(folder, _config(config, chosen, engine), resumed=_stored is not None)
+        followers = open_trackers(trackers, run_info, progress)
+        told = [*callbacks, *(followers if ranks.is_first else ())]
+
+        run_folder = RunFolder(folder, resume=_stored is not None) if ranks.is_first else UnwrittenFolder(folder)
+        stack.callback(run_folder.close)
+        stop = stack.enter_context(stoppable(folder, progress))
         checkpoints = open_checkpoints(folder, every=checkpoint_every, writes=ranks.is_first, progress=progress)
         if _stored is None:
             run_folder.write_config(_config(config, chosen, engine))
@@ -291,7 +299,7 @@ def finetune(  # type: ignore[misc]
             task=images.task,
             seed=seed,
             criterion=criterion,
-            callbacks=[_MetricsWriter(run_folder), *callbacks],
+            callbacks=[_MetricsWriter(run_folder), *told],
             features=features,
             checkpoints=checkpoints,
             resume=snapshot,
@@ -342,7 +350,7 @@ def finetune(  # type: ignore[misc]
         fault("report")
         run_folder.write_report(render(facts))
         checkpoints.clear()
-        for callback in callbacks:
+        for callback in told:
             callback.on_finish(metrics)
         return run
 

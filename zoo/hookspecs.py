@@ -1,5 +1,5 @@
 # mypy: disable-error-code="empty-body"
-"""The hooks of an architecture plugin.
+"""The hooks of a plugin.
 
 A plugin is an importable module, named by an entry point of the group ``zoo.plugins``, that says which hook API it was
 written for and implements the hooks below with :data:`hookimpl`::
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from zoo.architecture import Architecture, OptionValue
     from zoo.chain import Stage
+    from zoo.training.callbacks import Callback, RunInfo
 
 PROJECT = "zoo"
 ENTRY_POINT_GROUP = "zoo.plugins"
@@ -46,7 +47,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec(firstresult=True)
 def zoo_architectures() -> Sequence[Architecture]:
-    """List the architectures that the plugin provides. Required.
+    """List the architectures that the plugin provides. Required, unless the plugin has ``zoo_callbacks`` only.
 
     Called for every listing, so it must be cheap, import no torch and touch no network.
 
@@ -59,7 +60,7 @@ def zoo_architectures() -> Sequence[Architecture]:
 def zoo_build_model(
     architecture: Architecture, num_classes: int, in_channels: int, options: Mapping[str, OptionValue]
 ) -> nn.Module:
-    """Build a model with random values. Required.
+    """Build a model with random values. Required with ``zoo_architectures``.
 
     Reads no file and downloads nothing: weights are loaded by zoo. Import torch inside the function.
 
@@ -107,4 +108,21 @@ def zoo_export_state(architecture: Architecture, model: nn.Module) -> Mapping[st
     """Give the model's tensors in the published layout: the inverse of ``zoo_import_state``.
 
     Default: ``model.state_dict()``.
+    """
+
+
+@hookspec(firstresult=True)
+def zoo_callbacks(run: RunInfo) -> Sequence[Callback]:
+    """Follow a run: what ``zoo finetune --track NAME`` asks the plugin called NAME for.
+
+    Asked only then, once a run, after its data and model were checked and before anything is written. Import what is
+    needed here and raise :class:`~zoo.errors.MissingExtraError` where it is not installed: that alone stops the run,
+    before it began. Write nothing yet, the run folder included: begin in ``on_phase_start`` or ``on_epoch_end``, where
+    the metrics come. Anything raised there, or here, is told in one warning, and the run goes on without the plugin.
+
+    Args:
+        run: Its folder and configuration, a :class:`zoo.training.callbacks.RunInfo`.
+
+    Returns:
+        Objects of classes made from :class:`zoo.training.callbacks.Callback`, told in this order.
     """

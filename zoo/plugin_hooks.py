@@ -26,6 +26,7 @@ from zoo.errors import (
     BrokenPluginError,
     HookError,
     IncompatiblePluginError,
+    MissingExtraError,
     OptionError,
     PluginError,
     WeightsError,
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
 
     from zoo.architecture import Architecture, OptionValue
     from zoo.chain import Stage
+    from zoo.training.callbacks import Callback, RunInfo
 
-_REQUIRED = ("zoo_architectures", "zoo_build_model")
+_OF_ARCHITECTURES = ("zoo_architectures", "zoo_build_model")
+_OF_RUNS = "zoo_callbacks"
 _HEAVY = ("torch", "torchvision", "timm")
 _SLOW_S = 2.0
 
@@ -51,8 +54,9 @@ class PluginHooks:
     """The hooks of one plugin, typed; made by :func:`load_plugin`.
 
     A hook that raises, or returns what its specification does not allow, gives a :class:`~zoo.errors.HookError` that
-    names the plugin, its distribution and version, and the hook. Two kinds of error pass as they are, for they are
-    about the request and not the plugin: :class:`~zoo.errors.OptionError` and :class:`~zoo.errors.WeightsError`.
+    names the plugin, its distribution and version, and the hook. Three kinds of error pass as they are, for they are
+    about the request and not the plugin: :class:`~zoo.errors.OptionError`, :class:`~zoo.errors.WeightsError` and
+    :class:`~zoo.errors.MissingExtraError`.
     What a hook prints goes to stderr.
 
     Attributes:
@@ -113,14 +117,32 @@ class PluginHooks:
         """Give the tensors in the published layout; see :func:`zoo.hookspecs.zoo_export_state`."""
         return self._tensors("zoo_export_state", self._call("zoo_export_state", architecture=architecture, model=model))
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether the plugin can follow runs."""
+        return self._implements(_OF_RUNS)
+
+    def callbacks(self, run: RunInfo) -> tuple[Callback, ...]:
+        """Begin to follow a run; see :func:`zoo.hookspecs.zoo_callbacks`."""
+        from zoo.training.callbacks import Callback
+
+        callbacks = self._call(_OF_RUNS, run=run)
+        if not isinstance(callbacks, Sequence) or not all(isinstance(callback, Callback) for callback in callbacks):
+            raise self._nonsense(_OF_RUNS, callbacks, "a list of zoo.training.callbacks.Callback")
+        return tuple(callbacks)
+
+    def _implements(self, hook: str) -> bool:
+        return any(implementation.plugin is self._plugin for implementation in self._caller(hook).get_hookimpls())
+
     def _call(self, hook: str, **arguments: object) -> Any:
-        own = any(implementation.plugin is self._plugin for implementation in self._caller(hook).get_hookimpls())
         # Without the default where the plugin has its own: else a forgotten `return` would be answered by it.
-        caller = self._manager.subset_hook_caller(hook, [defaults]) if own else self._caller(hook)
+        caller = self._caller(hook)
+        if self._implements(hook):
+            caller = self._manager.subset_hook_caller(hook, [defaults])
         try:
             with redirect_stdout(sys.stderr):
                 return caller(**arguments)
-        except (OptionError, WeightsError, KeyboardInterrupt):
+        except (OptionError, WeightsError, MissingExtraError, KeyboardInterrupt):
             raise
         except BaseException as error:
             raise HookError(f"{self.record.label}: {hook} {_raised(error)}.") from error
@@ -258,7 +280,9 @@ def _check_hooks(record: Plugin, plugin: object, manager: pluggy.PluginManager) 
         allowed = list(inspect.signature(getattr(hookspecs, hook)).parameters)
         _check_arguments(record, name, inspect.signature(getattr(plugin, name)), allowed)
         implemented.add(hook)
-    for hook in _REQUIRED:
+    if _OF_RUNS in implemented and implemented.isdisjoint(_OF_ARCHITECTURES):
+        return
+    for hook in _OF_ARCHITECTURES:
         if hook not in implemented:
             near = [name for name in dir(plugin) if callable(getattr(plugin, name, None)) and name not in known]
             raise BrokenPluginError(

@@ -44,7 +44,9 @@ class Zoo:
         self.photos = photos
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: object, fault: str = "", cache: str = "cache", **environment: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *arguments: object, fault: str = "", cache: str = "cache", **environment: str
+    ) -> "subprocess.Popen[str]":
         """Start ``zoo ARGUMENTS``."""
         variables: Mapping[str, str] = {
             **os.environ,

@@ -141,7 +141,9 @@ def test_one_that_cannot_be_written_leaves_those_before_it_and_says_how_large_it
     assert number_of(checkpoints.newest()) == 1
 
 
-def test_nothing_is_pruned_when_the_new_one_cannot_be_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_pruned_when_the_new_one_cannot_be_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoints = filled(tmp_path, 1, 2)
     rename = Path.rename
 

@@ -68,7 +68,8 @@ def test_every_step_can_be_entered_and_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    "left_out", ["optimizer/", "best/", "average/", "epoch/", "model", "step", "step_in_epoch", "history", "micro_batch"]
+    "left_out",
+    ["optimizer/", "best/", "average/", "epoch/", "model", "step", "step_in_epoch", "history", "micro_batch"],
 )
 def test_nothing_of_the_state_can_be_left_out(
     fit: Any, new_chain: Any, bytes_of: Callable[..., Any], left_out: str, monkeypatch: pytest.MonkeyPatch

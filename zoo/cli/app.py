@@ -18,6 +18,8 @@ _COMMANDS = {
     "launch": ("launch:launch_command", "Train in several processes, on one machine or more."),
     "lr-find": ("lr_find:lr_find_command", "Measure a learning rate for photos and a model."),
     "evaluate": ("evaluate:evaluate_command", "Measure an artifact on labelled photos."),
+    "embed": ("embed:embed_command", "Write a backbone's features of photos, for other tools."),
+    "compare": ("compare:compare_command", "Rank models by what a linear head learns on your photos."),
     "predict": ("predict:predict_command", "Classify photos."),
     "verify": ("verify:verify_command", "Check that an artifact is what it claims to be."),
     "demo": ("demo:demo_command", "Run the whole job on real digits, offline, in under a minute."),

@@ -14,7 +14,7 @@ from zoo.cli.options import plain_options, print_json
 from zoo.files import cache_folder
 
 _PACKAGES = ("torch-zoo", "torch", "torchvision", "timm", "pluggy", "safetensors", "pillow", "numpy", "scikit-learn")
-_EXTRAS = {"pillow-heif": "heic"}
+_EXTRAS = {"pillow-heif": "heic", "tensorboard": "tensorboard", "trackio": "track"}
 
 
 @click.command("doctor")

@@ -68,6 +68,9 @@ from zoo.errors import OptionError, UsageError
     show_default=True,
     help="How often the run's state is saved: 500, 90s, 2m.",
 )
+@click.option(
+    "--track", multiple=True, metavar="NAME", help="Plugin that follows the run: tensorboard or trackio; repeatable."
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, say what would run, and stop.")
 @machine_options
 @weights_options

@@ -2,10 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
 from zoo.recipes import Phase
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The run that a plugin's callbacks follow.
+
+    Attributes:
+        folder: The run folder, which does not exist yet unless the run goes on.
+        config: What its ``config.toml`` says.
+        resumed: Whether a stopped run goes on: epochs after its last checkpoint come again.
+    """
+
+    folder: Path
+    config: Mapping[str, object]
+    resumed: bool = False
 
 
 @dataclass
@@ -34,7 +50,10 @@ class TrainerState:
 
 
 class Callback:
-    """Override what is needed; everything else does nothing. An exception ends the run."""
+    """Override what is needed; everything else does nothing.
+
+    An exception ends the run, unless the callback comes from a plugin: a tracker that fails is left out.
+    """
 
     def on_phase_start(self, state: TrainerState) -> None:
         """Before a phase's first step."""

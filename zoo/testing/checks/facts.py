@@ -10,7 +10,7 @@ import msgspec
 from zoo.architecture import Architecture
 from zoo.class_names import class_names
 from zoo.registry import Registry
-from zoo.testing.check import check, fail_unless
+from zoo.testing.check import NotApplicable, check, fail_unless
 from zoo.testing.subject import Subject
 
 
@@ -33,6 +33,8 @@ def loads(subject: Subject) -> None:
 )
 def facts_valid(subject: Subject) -> None:
     """Every architecture's facts are possible and agree with each other."""
+    if not subject.plugin.architectures and subject.hooks.has_callbacks:
+        raise NotApplicable("the plugin has callbacks and no architectures")
     fail_unless(subject.plugin.architectures, "zoo_architectures lists no architecture")
     for architecture in subject.plugin.architectures:
         for flaw in _flaws(architecture, subject.plugin.plugins.registry):
