@@ -27,8 +27,8 @@ CLASSES, OTHER_CLASSES = 10, 7
 # Pixels: of models that take any size, and the most for those that are built for one.
 SIZE, LARGEST = 96, 224
 
-# The member of each of timm's families with the fewest parameters, timm's own test models aside. The family deepseek_vit
-# is not here: its smallest takes 546×546 pixels and a minute for each.
+# The member of each of timm's families with the fewest parameters, timm's own test models aside. The family
+# deepseek_vit is not here: its smallest takes 546×546 pixels, and a minute for each image.
 SMALLEST = (
     "beit_base_patch16_224",
     "halonet_h1",

@@ -76,9 +76,7 @@ def main() -> None:
         _remove(site, "slow")
         _remove(site, "torch")
         beside = _seconds(spoiled)
-        print(
-            f"  without the two slow imports, which run until they are mended: {beside:.2f} s, {beside - alone:+.2f} s"
-        )
+        print(f"  without the two slow ones: {beside:.2f} s, {beside - alone:+.2f} s")
 
 
 def _environment(folder: str, site: Path | None) -> Mapping[str, str]:

@@ -326,7 +326,7 @@ def test_nobody_takes_the_name_of_a_builtin_plugin(site: Site) -> None:
 
 def test_every_builtin_architecture_resolves_by_its_bare_name() -> None:
     found = plugins()
-    builtin = {record.name for record in found.records() if record.distribution == "torch-zoo"}
+    builtin = {record.name for record in found.records() if record.distribution == "torch-zoo"} - {"timm"}
     own = {a.name: a.full_name for a in found.architectures() if a.plugin in builtin}
     assert own
     assert {name: preset.base for name, preset in found.registry.presets.items()} == own
@@ -541,7 +541,7 @@ def test_a_cache_that_cannot_be_written_is_no_trouble(
         ("default_weights='b'", "default_weights 'b' is none of its tags"),
         ("weights=(Weights(tag='a'), Weights(tag='a'))", "weight tag 'a' is there twice"),
         ("weights=(Weights(tag='a/b'),)", "weight tag 'a/b' is not a name"),
-        ("weights=(Weights(tag='a', num_classes=0),)", "at least 1"),
+        ("weights=(Weights(tag='a', num_classes=-1),)", "at least 0"),
         ("weights=(Weights(tag='a', sha256_prefix='xyz'),)", "hex digits"),
         ("weights=(Weights(tag='a', metrics={'top1': float('nan')}),)", "finite"),
         ("options=(Option(name='A', default=1),)", "option 'A' is not a name"),
@@ -662,5 +662,6 @@ def test_listing_imports_neither_torch_nor_what_makes_python_slow() -> None:
     """
     run = [sys.executable, "-c", dedent(code)]
     first, second = (subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2))
-    assert first.startswith("[] ")
+    # With facts unknown, zoo_timm looks up which timm is installed.
+    assert first.startswith(("[] ", "['importlib.metadata'] "))
     assert second == "[] 0\n"

@@ -135,7 +135,7 @@ def test_other_images_are_refused_by_their_fingerprint(stopped: Any, photos: Pat
     shutil.copytree(photos, moved)
     folder, _ = stopped("step:4:full", data=moved)
     next((moved / "cross").iterdir()).unlink()
-    with pytest.raises(DataError, match="not those that .* began with: their fingerprint was"):
+    with pytest.raises(DataError, match=r"not those that .* began with: their fingerprint was"):
         zoo.finetune(resume=folder)
 
 

@@ -171,9 +171,10 @@ def run_phases(
         before = chain.digests(cut)
         run.trained |= changeable(chain, cut)
         saver = PhaseSaver(checkpoints, chain, run, before)
-        if stop and checkpoints is not None and index:
+        if index and checkpoints is not None and run.trainer is None and (stop or saver.due(run.step)):
             saver.save(run.step, None)
-            raise Stopped
+            if stop:
+                raise Stopped
         progress.note(_announcement(index, recipe, phase, chain, cut))
         part = chain.part(0, cut.frozen_stages) if cut.frozen_stages else None
         feed = with_features(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zoo.training.checkpoint import Checkpoints
+from zoo.training.checkpoint import Checkpoints, Snapshot
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -74,13 +74,12 @@ def test_killed_twice_it_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("part", ["trainer/optimizer/", "trainer/best/", "trainer/average/", "model/"])
-def test_the_comparison_notices_a_part_of_the_state_that_is_left_out(
-    zoo_command: Any, whole: Callable[[], bytes], part: str
-) -> None:
+def test_the_comparison_notices_a_part_of_the_state_that_is_left_out(zoo_command: Any, part: str) -> None:
     """The control: without each part the bytes differ, or the checkpoint is refused."""
-    from zoo.training.checkpoint import Snapshot
-
-    assert zoo_command.finetune("run", fault="step:51:kill").code == -9
+    # With so high a rate the last phase ends with the state that it began with, which is then what counts.
+    rates = ["--lr", "3e-3,3e-3,0.5"] if part == "trainer/best/" else []
+    assert zoo_command.finetune("whole", *rates).code == 0
+    assert zoo_command.finetune("run", *rates, fault="step:51:kill").code == -9
     checkpoints = Checkpoints(zoo_command.folder / "run" / "checkpoints")
     found = checkpoints.newest()
     assert found is not None
@@ -92,4 +91,4 @@ def test_the_comparison_notices_a_part_of_the_state_that_is_left_out(
         facts["trainer"] = {**facts["trainer"], "best": {}}
     checkpoints.save(48, Snapshot(facts, tensors))
     resumed = zoo_command("finetune", "--resume", "run")
-    assert resumed.code != 0 or zoo_command.artifact("run") != whole()
+    assert resumed.code != 0 or zoo_command.artifact("run") != zoo_command.artifact("whole")

