@@ -169,7 +169,9 @@ def write_section(title: str, text: str) -> None:
     head, *sections = page.split("\n## ")
     kept = [section for section in sections if section.partition("\n")[0] != title]
     kept.append(f"{title}\n\n{text.strip()}\n")
-    RESULTS.write_text(head.rstrip() + "\n" + "".join(f"\n## {section.strip()}\n" for section in kept), encoding="utf-8")
+    RESULTS.write_text(
+        head.rstrip() + "\n" + "".join(f"\n## {section.strip()}\n" for section in kept), encoding="utf-8"
+    )
 
 
 def digest(path: Path) -> str:

@@ -113,8 +113,8 @@ def _first_sentence(name: str) -> str:
 def _introduction() -> str:
     return (
         "A plugin implements these with `@hookimpl` of `zoo.hookspecs` and states "
-        f"`ZOO_HOOK_API = {hookspecs.HOOK_API}`. `zoo_architectures` and `zoo_build_model` are required, unless the plugin "
-        "has `zoo_callbacks` and no architectures. "
+        f"`ZOO_HOOK_API = {hookspecs.HOOK_API}`. `zoo_architectures` and `zoo_build_model` are required, unless the "
+        "plugin has `zoo_callbacks` and no architectures. "
         "The pages are written by `scripts/generate_hook_docs.py` from `zoo/hookspecs.py`."
     )
 

@@ -60,5 +60,7 @@ def write_photos(folder: Path, counts: dict[str, int], *, size: int = 24) -> Non
         (folder / name).mkdir(parents=True)
         for i in range(count):
             colours = generator.uniform(0, 255, (2, 3))
-            pixels = np.where(shapes[name][..., None], colours[0], colours[1]) + generator.normal(0, 12, (size, size, 3))
+            pixels = np.where(shapes[name][..., None], colours[0], colours[1]) + generator.normal(
+                0, 12, (size, size, 3)
+            )
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{i:02d}.png")

@@ -26,7 +26,9 @@ TWO_PHASES = (Phase(epochs=1, train="head", lr=1e-2), Phase(epochs=2, train="las
 
 @pytest.fixture(scope="module")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> zoo.Run:
-    return zoo.finetune(photos, **SMALL, epochs=20, lr=1e-2, batch_size=16, output=tmp_path_factory.mktemp("runs") / "run")
+    return zoo.finetune(
+        photos, **SMALL, epochs=20, lr=1e-2, batch_size=16, output=tmp_path_factory.mktemp("runs") / "run"
+    )
 
 
 def test_a_run_folder_holds_what_it_should(run: zoo.Run) -> None:
@@ -85,9 +87,7 @@ def test_equal_runs_write_equal_bytes(photos: Path, tmp_path: Path) -> None:
     assert first.artifact.read_bytes() != third.artifact.read_bytes()
 
 
-def test_what_every_phase_froze_is_the_parents_and_verify_proves_it(
-    run: zoo.Run, photos: Path, tmp_path: Path
-) -> None:
+def test_what_every_phase_froze_is_the_parents_and_verify_proves_it(run: zoo.Run, photos: Path, tmp_path: Path) -> None:
     child = zoo.finetune(photos, **SMALL, weights=run.artifact, recipe=TWO_PHASES, output=tmp_path / "child")
     found = zoo.verify(child.artifact, parent=run.artifact)
     assert found.frozen_stages == 1
@@ -118,7 +118,11 @@ def test_classes_of_an_earlier_artifact_are_matched_by_name(run: zoo.Run, photos
     shutil.copytree(photos, renamed)
     (renamed / "circle").rename(renamed / "zebra")  # now the last class instead of the first
     child = zoo.finetune(
-        renamed, **SMALL, weights=run.artifact, recipe=[Phase(epochs=1, train="head", lr=1e-9)], output=tmp_path / "child"
+        renamed,
+        **SMALL,
+        weights=run.artifact,
+        recipe=[Phase(epochs=1, train="head", lr=1e-9)],
+        output=tmp_path / "child",
     )
     header, after = read_artifact(child.artifact)
     assert header.classes == ["cross", "stripes", "zebra"]

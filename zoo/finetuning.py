@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, overload
 
-from zoo.artifact import Header, TrainingData, UsedRecipe, write_artifact
+from zoo.artifact import Header, write_artifact
 from zoo.catalogue import open_plugins
 from zoo.errors import OptionError, UsageError, ZooError
 from zoo.faults import fault
@@ -21,23 +19,18 @@ from zoo.frozen import FeatureCache
 from zoo.labelled import LabelledImages, load_images
 from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
 from zoo.own_data import as_folder
-from zoo.phases import Front, Outcome, restored_layout, run_phases
+from zoo.phases import Front, restored_layout, run_phases
 from zoo.plan import Plan, estimate
 from zoo.plugins import Plugins
 from zoo.progress import Progress, Silent
 from zoo.proof import (
-    check_logits,
-    freeze_proofs,
-    header_numerics,
     largest_difference,
-    parent_of,
-    plugin_facts,
-    state_digest,
 )
+from zoo.recipe_choice import choose_recipe
 from zoo.recipes import Augment, Phase, Recipe
-from zoo.registry import Registry, phase_data, validate_phase
 from zoo.report import render
 from zoo.resuming import OWN_DATA, StoredRun, entry_point, open_checkpoints, stoppable, versions
+from zoo.run_facts import config_of, header_of, report_facts
 from zoo.runs import (
     ARTIFACT,
     CONFIG,
@@ -276,7 +269,7 @@ def finetune(  # type: ignore[misc]
             "options": dict(built.options),
             "versions": versions(),
         }
-        run_info = RunInfo(folder, _config(config, chosen, engine), resumed=_stored is not None)
+        run_info = RunInfo(folder, config_of(config, chosen, engine), resumed=_stored is not None)
         followers = open_trackers(trackers, run_info, progress)
         told = [*callbacks, *(followers if ranks.is_first else ())]
 
@@ -285,8 +278,8 @@ def finetune(  # type: ignore[misc]
         stop = stack.enter_context(stoppable(folder, progress))
         checkpoints = open_checkpoints(folder, every=checkpoint_every, writes=ranks.is_first, progress=progress)
         if _stored is None:
-            run_folder.write_config(_config(config, chosen, engine))
-        elif restarted and not _stored.is_of(_config(config, chosen, engine)):
+            run_folder.write_config(config_of(config, chosen, engine))
+        elif restarted and not _stored.is_of(config_of(config, chosen, engine)):
             raise exists_error(folder)
         snapshot = None if _stored is None else entry_point(checkpoints, run_folder, engine=engine, progress=progress)
         outcome = run_phases(
@@ -321,7 +314,7 @@ def finetune(  # type: ignore[misc]
         restored_layout(built.module)
         if not ranks.is_first:
             return Run(folder, folder / ARTIFACT, folder / REPORT, metrics, outcome.history, monotonic() - started)
-        header = _header(
+        header = header_of(
             built,
             images,
             chosen,
@@ -340,7 +333,7 @@ def finetune(  # type: ignore[misc]
 
         # 7: say what came of it.
         run = Run(folder, artifact, folder / REPORT, metrics, outcome.history, monotonic() - started)
-        facts = _report_facts(run, built, images, chosen, outcome, engine, config=config)
+        facts = report_facts(run, built, images, chosen, outcome, engine, config=config)
         facts["artifact"] = {
             "file": ARTIFACT,
             "bytes": artifact.stat().st_size,
@@ -364,55 +357,6 @@ def _refuse_settings(given: Mapping[str, Any]) -> None:
         raise UsageError(
             f"a resumed run takes everything from its config.toml: leave out {', '.join(refused)}, or train anew."
         )
-
-
-def choose_recipe(
-    registry: Registry,
-    request: Request,
-    recipe: str | Recipe | Sequence[Phase] | None,
-    *,
-    epochs: int | Sequence[int] | None = None,
-    lr: float | Literal["auto"] | Sequence[float | Literal["auto"]] | None = None,
-    batch_size: int | None = None,
-    augment: Augment | None = None,
-    views: int | None = None,
-) -> Recipe:
-    """The recipe that was asked for, or the one that suits the weights, with the values given in its place.
-
-    Raises:
-        OptionError: There are more or fewer values than phases, or a value is not allowed.
-        UnknownNameError: There is no recipe of that name.
-    """
-    if isinstance(recipe, Recipe):
-        found = recipe
-    elif recipe is not None and not isinstance(recipe, str):
-        found = Recipe(name="own", phases=tuple(recipe))
-    else:
-        preset = request.resolved.preset
-        pretrained = request.weights is not None and (
-            request.weights != "default" or request.architecture.default_weights is not None
-        )
-        name = (
-            recipe
-            or (preset.recipe if preset else "")
-            or request.architecture.default_recipe
-            or ("frozen" if pretrained else "full")
-        )
-        found = registry.recipe(name)
-    changes: dict[str, Any] = {
-        "epochs": epochs,
-        "lr": lr,
-        "batch_size": batch_size,
-        "augment": augment,
-        "views": views,
-    }
-    phases = [
-        replace(phase, **{key: _for_phase(key, value, i, found) for key, value in changes.items() if value is not None})
-        for i, phase in enumerate(found.phases)
-    ]
-    for i, phase in enumerate(phases):
-        validate_phase(phase, f"phase {i + 1} of recipe {found.name!r}")
-    return Recipe(name=found.name, phases=tuple(phases))
 
 
 def check_fit(model: Model, recipe: Recipe) -> None:
@@ -500,48 +444,6 @@ class _MetricsWriter(Callback):
         self._folder.append_metrics(row)
 
 
-def _header(
-    model: Model,
-    images: LabelledImages,
-    recipe: Recipe,
-    outcome: Outcome,
-    engine: Engine,
-    *,
-    task: Task,
-    features: FeatureCache | None,
-    metrics: Mapping[str, Any],
-    seed: int,
-    split_seed: int,
-) -> Header:
-    return Header(
-        architecture=model.architecture.full_name,
-        options=dict(model.options),
-        plugin=plugin_facts(model),
-        classes=list(images.classes),
-        task=task.name,
-        thresholds=list(task.thresholds),
-        in_channels=model.in_channels,
-        preprocessing=model.preprocessing,
-        parent=parent_of(model),
-        freeze=freeze_proofs(outcome.frozen),
-        recipe=UsedRecipe(name=recipe.name, phases=[asdict(phase) for phase in recipe.phases]),
-        seed=seed,
-        data=TrainingData(
-            fingerprint=images.fingerprint,
-            counts=images.counts(),
-            split_seed=split_seed if images.was_split else None,
-        ),
-        metrics=dict(metrics),
-        numerics=header_numerics(
-            engine.numerics,
-            feature_stages=outcome.feature_stages,
-            feature_precision=features.precision if features is not None else "float32",
-        ),
-        check=check_logits(model, seed),
-        state_sha256=state_digest(model),
-    )
-
-
 def _verified(plugins: Plugins, artifact: Path, header: Header) -> float:
     """Read the artifact back and compare; one that fails is removed, so that none looks finished that is not."""
     try:
@@ -549,79 +451,6 @@ def _verified(plugins: Plugins, artifact: Path, header: Header) -> float:
     except ZooError:
         artifact.unlink(missing_ok=True)
         raise
-
-
-def _config(config: Mapping[str, Any], recipe: Recipe, engine: Engine) -> dict[str, Any]:
-    numerics = engine.numerics
-    return {
-        **config,
-        "recipe": recipe.name,
-        "numerics": {
-            "precision": numerics.precision,
-            "channels_last": numerics.channels_last,
-            "batch_size": numerics.batch_size,
-            "threads": numerics.threads,
-            **{f"{choice}_reason": reason for choice, reason in numerics.reasons.items()},
-        },
-        "phases": [phase_data(phase) for phase in recipe.phases],
-    }
-
-
-def _report_facts(
-    run: Run,
-    model: Model,
-    images: LabelledImages,
-    recipe: Recipe,
-    outcome: Outcome,
-    engine: Engine,
-    *,
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "name": run.folder.name,
-        "architecture": model.architecture.full_name,
-        "weights": {
-            "kind": model.source.kind,
-            "spec": model.source.spec,
-            "licence": model.source.licence,
-        },
-        "recipe": {"name": recipe.name, "phases": [asdict(phase) for phase in recipe.phases]},
-        "classes": list(images.classes),
-        "task": images.task.name,
-        "images": images.counts(),
-        "counts": {
-            split: dict(zip(images.classes, images.data.counts(split), strict=True)) for split in images.data.splits
-        },
-        "findings": [asdict(finding) for finding in images.findings],
-        "skipped": [{"path": str(bad.path), "reason": bad.reason} for bad in images.bad],
-        "history": outcome.history,
-        "best": dict(outcome.best),
-        "results": run.metrics,
-        "freeze": [asdict(part) for part in outcome.frozen],
-        "numerics": asdict(engine.numerics),
-        "commands": [
-            ("Classify a photo", f"zoo predict {shlex.quote(str(run.artifact))} PHOTO.jpg"),
-            ("Measure it on other photos", f"zoo evaluate {shlex.quote(str(run.artifact))} FOLDER"),
-            ("Check the artifact", f"zoo verify {shlex.quote(str(run.artifact))}"),
-            ("Train it again", _command(config, recipe)),
-        ],
-        "versions": {name: version(name) for name in ("torch-zoo", "torch", "torchvision", "pillow")},
-        "seconds": {"total": run.seconds},
-    }
-
-
-def _command(config: Mapping[str, Any], recipe: Recipe) -> str:
-    words = ["zoo", "finetune", config["data"], "--model", config["model"], "--weights", config["weights"]]
-    words += ["--recipe", recipe.name, "--epochs", ",".join(map(str, config["recipe_epochs"]))]
-    words += ["--image-size", str(config["image_size"]), "--seed", str(config["seed"])]
-    for key, value in config["options"].items():
-        if key != "image_size":
-            words += ["--option", f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"]
-    if config["in_channels"] != 3:
-        words += ["--in-channels", str(config["in_channels"])]
-    if config["split_seed"] != config["seed"]:
-        words += ["--split-seed", str(config["split_seed"])]
-    return shlex.join(words)
 
 
 def _choose_folder(output: str | Path | None, source: Path, request: Request) -> Path:
@@ -642,17 +471,3 @@ def _left_by_restart(output: str | Path | None, source: Path, request: Request) 
 def _stem(source: Path, request: Request) -> str:
     name = source.resolve().stem if source.is_file() else source.resolve().name
     return f"{name or 'images'}-{request.architecture.name}"
-
-
-def _for_phase(key: str, value: Any, index: int, recipe: Recipe) -> Any:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        if value != "auto" and key in ("epochs", "lr") and len(recipe.phases) > 1:
-            value = [value]
-        else:
-            return value
-    if len(value) != len(recipe.phases):
-        raise OptionError(
-            f"{key} has {len(value)} value(s) and recipe {recipe.name!r} {len(recipe.phases)} phase(s); give one each, "
-            f"for example --{key} {','.join(str(getattr(phase, key)) for phase in recipe.phases)}."
-        )
-    return value[index]

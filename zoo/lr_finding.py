@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.catalogue import open_plugins
-from zoo.finetuning import check_fit, choose_recipe, say_what_was_loaded
+from zoo.finetuning import check_fit, say_what_was_loaded
 from zoo.labelled import LabelledImages, load_images
 from zoo.models import Model, build_model, effective_preprocessing, request_model
 from zoo.own_data import as_folder
 from zoo.phases import Front
 from zoo.progress import Progress, Silent
+from zoo.recipe_choice import choose_recipe
 from zoo.recipes import Phase
 from zoo.stepwise import expanded
 from zoo.training.engine import Engine, choose_device, choose_numerics

@@ -47,9 +47,9 @@ class Phase:
         micro_batch: Most images in memory at once on a process; the gradients of a step's parts are added up. None
             takes the step whole.
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"`` (momentum 0.9, Nesterov).
-        solver: ``"gradient"`` takes steps with the optimizer; ``"lbfgs"`` fits a linear head to convergence, as logistic
-            regression with a penalty on its weights. ``epochs`` is then the number of penalties tried, from strong to
-            weak; validation chooses.
+        solver: ``"gradient"`` takes steps with the optimizer; ``"lbfgs"`` fits a linear head to convergence, as
+            logistic regression with a penalty on its weights. ``epochs`` is then the number of penalties tried, from
+            strong to weak; validation chooses.
         label_smoothing: Share of the target spread over all classes, from 0 to below 1.
         clip: Largest gradient norm, above 0; None (``"none"`` in registry.toml) leaves gradients alone.
         class_weights: ``"balanced"`` weighs each class by the inverse of its count.

@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 started = time.perf_counter()
@@ -34,7 +35,7 @@ features = []
 with ThreadPoolExecutor(2) as pool, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
     images = pool.map(lambda path: prepare(Image.open(path).convert("RGB")), paths)
     for _ in range(0, len(paths), 16):
-        batch = torch.stack([image for image, _ in zip(images, range(16))])
+        batch = torch.stack(list(islice(images, 16)))
         features.append(net(batch.to(memory_format=torch.channels_last)).float())
 x = torch.cat(features).clone()
 pass_s = time.perf_counter() - started

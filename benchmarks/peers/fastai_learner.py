@@ -49,4 +49,8 @@ learner.freeze()
 setup_s = time.perf_counter() - started
 with learner.no_bar(), learner.no_logging():
     learner.fit(options.epochs, lr=1e-3)
-print(json.dumps({"setup_s": setup_s, "epochs_s": epochs, "images": len(files), "loss": float(learner.recorder.losses[-1])}))
+print(
+    json.dumps(
+        {"setup_s": setup_s, "epochs_s": epochs, "images": len(files), "loss": float(learner.recorder.losses[-1])}
+    )
+)

@@ -26,7 +26,8 @@ inputs = keras.Input((224, 224, 3))
 x = base(keras.applications.resnet.preprocess_input(inputs), training=False)
 model = keras.Model(inputs, keras.layers.Dense(classes)(x))
 model.compile(
-    optimizer=keras.optimizers.SGD(1e-3, momentum=0.9), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer=keras.optimizers.SGD(1e-3, momentum=0.9),
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
 )
 setup_s = time.perf_counter() - started
 epochs = []

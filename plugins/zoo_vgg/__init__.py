@@ -52,9 +52,7 @@ def zoo_stages(model: nn.Module) -> Sequence[Stage]:
 @hookimpl
 def zoo_import_state(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The published names, without the NaNs that stand for the missing classifier of ``imagenet1k_features``."""
-    return {
-        name: tensor for name, tensor in state.items() if not (name.startswith("classifier.") and _is_nan(tensor))
-    }
+    return {name: tensor for name, tensor in state.items() if not (name.startswith("classifier.") and _is_nan(tensor))}
 
 
 def _is_nan(tensor: Tensor) -> bool:

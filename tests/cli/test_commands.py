@@ -50,8 +50,12 @@ def test_predict_gives_the_same_as_table_json_csv_and_standard_input(
 ) -> None:
     photo = photos / "cross" / "03.png"
     as_json = json.loads(_zoo("predict", artifact, photo, "--json", "--top-k", 3, folder=tmp_path).stdout)
-    rows = list(csv.DictReader(io.StringIO(_zoo("predict", artifact, photo, "--csv", "--top-k", 3, folder=tmp_path).stdout)))
-    piped = _zoo("predict", artifact, "-", "--json", "--top-k", 3, folder=tmp_path, text=False, input=photo.read_bytes())
+    rows = list(
+        csv.DictReader(io.StringIO(_zoo("predict", artifact, photo, "--csv", "--top-k", 3, folder=tmp_path).stdout))
+    )
+    piped = _zoo(
+        "predict", artifact, "-", "--json", "--top-k", 3, folder=tmp_path, text=False, input=photo.read_bytes()
+    )
     assert [row["label"] for row in rows] == [label for label, _ in as_json[0]["top"]]
     assert json.loads(piped.stdout)[0]["top"] == as_json[0]["top"]
     assert sum(probability for _, probability in as_json[0]["top"]) == pytest.approx(1, abs=1e-5)
@@ -87,7 +91,9 @@ def test_verify_names_what_is_no_artifact(tmp_path: Path) -> None:
 
 
 def test_list_filters_and_prints_json(tmp_path: Path) -> None:
-    names = [row["name"] for row in json.loads(_zoo("list", "*resnet*", "--pretrained", "--json", folder=tmp_path).stdout)]
+    names = [
+        row["name"] for row in json.loads(_zoo("list", "*resnet*", "--pretrained", "--json", folder=tmp_path).stdout)
+    ]
     assert "resnet/resnet18" in names
     assert not any("simple_cnn" in name for name in names)
     assert names.index("resnet/resnet18") < names.index("resnet/resnet101")

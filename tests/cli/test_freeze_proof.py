@@ -11,7 +11,7 @@ import pytest
 import zoo
 from zoo.artifact import read_artifact, read_header
 
-_PLUGIN = '''
+_PLUGIN = """
 from zoo.architecture import Architecture, Preprocessing
 from zoo.hookspecs import hookimpl
 
@@ -38,7 +38,7 @@ def zoo_build_model(num_classes, in_channels):
             return self.convolution(x).mean((2, 3))
 
     return nn.Sequential(CountsItsCalls(), nn.Linear(4, num_classes))
-'''
+"""
 
 
 def _finetune(photos: Path, folder: Path, step: int) -> subprocess.CompletedProcess[str]:
@@ -69,9 +69,7 @@ def test_the_same_plugin_passes_when_it_leaves_the_buffer_alone(photos: Path, tm
 
 
 @pytest.mark.parametrize("recipe", ["frozen", "full"])
-def test_resnet18_rests_where_it_is_frozen_and_moves_where_it_trains(
-    recipe: str, photos: Path, tmp_path: Path
-) -> None:
+def test_resnet18_rests_where_it_is_frozen_and_moves_where_it_trains(recipe: str, photos: Path, tmp_path: Path) -> None:
     parent = zoo.create_model("resnet18", num_classes=3, weights=None, seed=5).state_dict()
     run = zoo.finetune(
         photos,

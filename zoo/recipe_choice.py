@@ -1,0 +1,73 @@
+"""Which recipe a run follows: the one asked for, or the one that suits the weights."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from zoo.errors import OptionError
+from zoo.models import Request
+from zoo.recipes import Augment, Phase, Recipe
+from zoo.registry import Registry, validate_phase
+
+
+def choose_recipe(
+    registry: Registry,
+    request: Request,
+    recipe: str | Recipe | Sequence[Phase] | None,
+    *,
+    epochs: int | Sequence[int] | None = None,
+    lr: float | Literal["auto"] | Sequence[float | Literal["auto"]] | None = None,
+    batch_size: int | None = None,
+    augment: Augment | None = None,
+    views: int | None = None,
+) -> Recipe:
+    """The recipe that was asked for, or the one that suits the weights, with the values given in its place.
+
+    Raises:
+        OptionError: There are more or fewer values than phases, or a value is not allowed.
+        UnknownNameError: There is no recipe of that name.
+    """
+    if isinstance(recipe, Recipe):
+        found = recipe
+    elif recipe is not None and not isinstance(recipe, str):
+        found = Recipe(name="own", phases=tuple(recipe))
+    else:
+        preset = request.resolved.preset
+        pretrained = request.weights is not None and (
+            request.weights != "default" or request.architecture.default_weights is not None
+        )
+        name = (
+            recipe
+            or (preset.recipe if preset else "")
+            or request.architecture.default_recipe
+            or ("frozen" if pretrained else "full")
+        )
+        found = registry.recipe(name)
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "augment": augment,
+        "views": views,
+    }
+    phases = [
+        replace(phase, **{key: _for_phase(key, value, i, found) for key, value in changes.items() if value is not None})
+        for i, phase in enumerate(found.phases)
+    ]
+    for i, phase in enumerate(phases):
+        validate_phase(phase, f"phase {i + 1} of recipe {found.name!r}")
+    return Recipe(name=found.name, phases=tuple(phases))
+
+
+def _for_phase(key: str, value: Any, index: int, recipe: Recipe) -> Any:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        if value != "auto" and key in ("epochs", "lr") and len(recipe.phases) > 1:
+            value = [value]
+        else:
+            return value
+    if len(value) != len(recipe.phases):
+        raise OptionError(
+            f"{key} has {len(value)} value(s) and recipe {recipe.name!r} {len(recipe.phases)} phase(s); give one each, "
+            f"for example --{key} {','.join(str(getattr(phase, key)) for phase in recipe.phases)}."
+        )
+    return value[index]
