@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -12,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from results import RESULTS
+
 HERE = Path(__file__).resolve().parent
 WORK = HERE / ".work"
-RESULTS = HERE / "RESULTS.md"
 CLASSES = 10
 
 
@@ -69,7 +69,7 @@ def weights(architecture: str, folder: Path = WORK) -> Path:
 
 
 def run(command: Sequence[object], *, timeout_s: float = 7200, **environment: str) -> dict[str, Any]:
-    """Run a process; the last line of its output is JSON. ``wall_s`` is from its start to its end."""
+    """Run a process whose output, or its last line, is one JSON document. ``wall_s`` is from its start to its end."""
     started = time.perf_counter()
     done = subprocess.run(
         [str(word) for word in command],
@@ -82,7 +82,9 @@ def run(command: Sequence[object], *, timeout_s: float = 7200, **environment: st
     wall = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return {**json.loads(done.stdout.strip().splitlines()[-1]), "wall_s": wall}
+    text = done.stdout.strip()
+    result = json.loads(text if text.startswith("{") else text.splitlines()[-1])
+    return {**result, "wall_s": wall}
 
 
 def interleaved(
@@ -118,28 +120,6 @@ def environment(peer: str, packages: Sequence[str]) -> Path:
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         (folder / "done").touch()
     return python
-
-
-def machine() -> str:
-    """One line on what ran this."""
-    import torch
-
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = names[0].partition(":")[2].strip() if names else platform.processor()
-    features = [
-        label
-        for label, there in (
-            ("AVX512-bf16", torch.cpu._is_avx512_bf16_supported()),
-            ("AMX", torch.cpu._is_amx_tile_supported()),
-        )
-        if there
-    ]
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return (
-        f"{name}, {os.cpu_count()} processors ({', '.join(features) or 'no bfloat16'}){gpu}, {platform.system()} "
-        f"{platform.release()}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads"
-    )
 
 
 def gemm_gflops(precision: str, *, size: int = 3072, repeats: int = 5) -> float:

@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import HERE, WORK, environment, interleaved, machine, median, photos, run, table, weights, write_section
+from common import HERE, WORK, environment, interleaved, median, photos, run, table, weights, write_section
+from results import machine
 
 PEERS: dict[str, tuple[list[str], list[str]]] = {
     "torchvision": (["peers/loop.py"], []),
@@ -136,7 +137,7 @@ def same_results(architecture: str, data: Path, result: dict[str, Any]) -> str:
     net = models.get_model(architecture, num_classes=len(model.classes)).eval()
     net.load_state_dict(load_file(result["artifact"]))
     paths = sorted(data.rglob("*.jpg"))[:16]
-    steps = [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()]
+    steps = [transforms.Resize(model.preprocessing.resize), transforms.CenterCrop(224), transforms.ToTensor()]
     prepare = transforms.Compose([*steps, transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
     theirs = torch.stack([prepare(Image.open(path).convert("RGB")) for path in paths])
     pixels = normalise(ImageReader(paths, model.preprocessing).read(range(len(paths))), model.preprocessing)
@@ -147,8 +148,8 @@ def same_results(architecture: str, data: Path, result: dict[str, Any]) -> str:
     assert exact < 1e-4, f"the logits differ by {exact}"
     assert near < 0.2, f"the logits differ by {near}"
     return (
-        f"Logits of the trained model in float32 differ from torchvision's network with the same tensors by {exact:.0e} "
-        f"on the same pixels and by {near:.1%} on those that its own transforms make (relative norms)."
+        f"Logits of the trained model in float32 differ from torchvision's network with the same tensors by "
+        f"{exact:.0e} on the same pixels and by {near:.1%} on those that its own transforms make (relative norms)."
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from zoo.chain import Chain, Stage
+from zoo.progress import Silent
 from zoo.recipes import Phase
 from zoo.training import Batch, CrossEntropy, Engine, Trainer, choose_device, choose_numerics
 from zoo.training.checkpoint import Snapshot
@@ -47,13 +48,23 @@ def new_chain() -> Chain:
     return Chain(model, [Stage(name, part) for name, part in zip(("stem", "block", "head"), model, strict=True)])
 
 
-def fit(phase: Phase, chain: Chain, train: Samples, **arguments: Any) -> Any:
+class Told(Silent):
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def fit(phase: Phase, chain: Chain, train: Samples, *, told: Any = None, **arguments: Any) -> Any:
     device = choose_device("cuda")
     cut = chain.cut("all")
     chain.freeze(cut)
     engine = Engine(device, choose_numerics(chain.model, device))
     engine.place(chain.model)
-    return Trainer(chain.part(), engine=engine, criterion=CrossEntropy()).fit(
+    return Trainer(chain.part(), engine=engine, criterion=CrossEntropy(), progress=told or Silent()).fit(
         train,
         Samples(),
         phase=phase,
@@ -113,7 +124,9 @@ def test_when_memory_really_runs_out_the_parts_become_smaller() -> None:
     try:
         # Sixteen images of 512 x 512 need more than this for their activations.
         torch.cuda.set_per_process_memory_fraction(min(1.0, 1.2e9 / total))
-        result = fit(Phase(epochs=1, lr=1e-3), new_chain(), train)
+        told = Told()
+        result = fit(Phase(epochs=1, lr=1e-3), new_chain(), train, told=told)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+    assert any("images at a time" in text for text in told.texts)
     assert result.history[0]["train_loss"] > 0
