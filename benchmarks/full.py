@@ -48,9 +48,10 @@ def main() -> None:
         plain, ours = (statistics.median(rates[name]) for name in ("plain", "zoo"))
         rows.append([architecture, f"{plain:.2f}", f"{ours:.2f}", f"{ours / plain:.2f}×"])
         print(rows[-1])
-    text = f"`python benchmarks/full.py {' '.join(sys.argv[1:])}`\n\n{machine()}. Batches of {BATCH} at 224 pixels in memory, "
+    text = f"`python benchmarks/full.py {' '.join(sys.argv[1:])}`\n\n{machine()}. "
     text += (
-        f"SGD with momentum, medians of {options.repeats} interleaved repeats of {options.steps} steps after one.\n\n"
+        f"Batches of {BATCH} at 224 pixels in memory, SGD with momentum, medians of {options.repeats} interleaved "
+        f"repeats of {options.steps} steps after one.\n\n"
     )
     text += table(["", "float32 loop, images/s", "zoo, images/s", "ratio"], rows)
     if options.curve_steps:

@@ -58,7 +58,8 @@ def main() -> None:
     write_section(
         "Input path" + " (quick)" * options.quick,
         f"`python benchmarks/input_path.py {' '.join(sys.argv[1:])}`\n\n{machine()}. To batches of 32, 224×224, "
-        f"float32, normalised; medians of {options.repeats} interleaved repeats, workers' start included.\n\n{table(headers, rows)}",
+        f"float32, normalised; medians of {options.repeats} interleaved repeats, workers' start included."
+        f"\n\n{table(headers, rows)}",
     )
 
 

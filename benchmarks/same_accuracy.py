@@ -45,8 +45,8 @@ def main() -> None:
             print(rows[-1])
     write_section(
         "The same accuracy" + " (quick)" * options.quick,
-        f"`python benchmarks/same_accuracy.py {' '.join(sys.argv[1:])}`\n\n{machine()}. Test images that are right after "
-        f"recipe {options.recipe!r}, a number a seed.\n\n"
+        f"`python benchmarks/same_accuracy.py {' '.join(sys.argv[1:])}`\n\n{machine()}. Test images that are "
+        f"right after recipe {options.recipe!r}, a number a seed.\n\n"
         + table(["precision", "stored features", "right", "of"], rows),
     )
 

@@ -62,6 +62,8 @@ def _act(action: str, place: str) -> bool:
             import torch
 
             raise torch.OutOfMemoryError(f"a test asked for this at {place}")
+        case "crash":
+            raise RuntimeError(f"a test asked for this at {place}")
         case "hang":
             time.sleep(3600)
         case _:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -33,20 +34,21 @@ def build(
     chosen = {name: value for name, value in options.items() if value != architecture.option(name).default}
     arguments: dict[str, Any] = {_ARGUMENTS[name]: value for name, value in chosen.items()}
     arguments |= {"num_classes": num_classes, "in_chans": in_channels}
+    edge = cast(int, chosen.get("image_size", architecture.preprocessing.input_size[1]))
     try:
-        if "image_size" in chosen:
-            _try(architecture.name, cast(int, chosen["image_size"]), arguments)
+        if in_channels != 3 or "image_size" in chosen:
+            _try(architecture.name, edge, arguments)
         return timm.create_model(architecture.name, pretrained=False, **arguments)
     except Exception as error:
-        if not chosen:
+        if in_channels == 3 and not chosen:
             raise
-        listed = ", ".join(f"{name}={value}" for name, value in chosen.items())
-        raise OptionError(f"timm cannot build {architecture.name} with {listed}: {error}") from error
+        given = [*(f"{name}={value}" for name, value in chosen.items()), f"in_channels={in_channels}"]
+        raise OptionError(f"timm cannot build {architecture.name} with {', '.join(given)}: {error}") from error
 
 
 def _try(name: str, edge: int, arguments: Mapping[str, Any]) -> None:
     """Let a model compute shapes, without values: many sizes are refused only when an image comes."""
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad(), torch.device("meta"), warnings.catch_warnings(action="ignore"):
         timm.create_model(name, pretrained=False, **arguments).eval()(torch.zeros(1, arguments["in_chans"], edge, edge))
 
 
@@ -56,25 +58,40 @@ def import_state(architecture: Architecture, model: nn.Module, state: Mapping[st
     What has the model's names and shapes already, apart from the classes and the input's channels, is not touched.
     """
     how = layout(architecture.name)
-    if how is None or _is_native(model, state):
-        return state
-    converted = _converted(how, model, state)
-    if how.strict:
-        return converted
-    wanted = model.state_dict()
-    return {name: tensor for name, tensor in converted.items() if name in wanted}
+    if how is not None and not _is_native(model, state):
+        state = _converted(how, model, state)
+    return _grey(model, state)
 
 
 def _converted(how: Layout, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    expected = model.state_dict()
     module, _, name = how.function.partition(":")
     if not module.startswith("timm."):
-        return dict(state)
+        return {key: tensor for key, tensor in state.items() if how.strict or key in expected}
     if "<locals>" in name:  # timm's CrossViT has it inside another function
         return {_crossvit_name(key): tensor for key, tensor in state.items()}
     function = getattr(importlib.import_module(module), name)
     takes_model = len(inspect.signature(function).parameters) > 1
     converted = function(dict(state), *([model] if takes_model else []), **how.arguments)
-    return {key: value for key, value in converted.items() if isinstance(value, Tensor)}
+    return {
+        key: value for key, value in converted.items() if isinstance(value, Tensor) and (how.strict or key in expected)
+    }
+
+
+def _grey(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Sum first layers over RGB that see several pixels of each channel at once, which the core does not know of.
+
+    Their inputs are ordered by pixel and then by channel.
+    """
+    first = cast(Any, model).pretrained_cfg.get("first_conv") or ()
+    changed = {}
+    for layer in [first] if isinstance(first, str) else first:
+        name = f"{layer}.weight"
+        found, expected = state.get(name), dict(model.named_parameters()).get(name)
+        if found is None or expected is None or expected.shape[1] == 1 or found.shape[1] != 3 * expected.shape[1]:
+            continue
+        changed[name] = found.reshape(found.shape[0], -1, 3, *found.shape[2:]).sum(2)
+    return {**state, **changed} if changed else state
 
 
 def _is_native(model: nn.Module, state: Mapping[str, Tensor]) -> bool:

@@ -15,6 +15,12 @@ from zoo.plugins import Plugins
 
 SMALL = ("test_vit", "test_resnet", "test_convnext", "test_efficientnet", "test_nfnet", "test_mambaout")
 TOO_SLOW = ("deepseek_vit_412m",)
+# What does not work, and why. Strict: one that begins to work fails its test.
+KNOWN_FAILURES = {
+    "csatv2": {"1 channel"},  # its DCT stem is made for RGB
+    # Buffers that are infinite by design, which loading takes for damage.
+    "gemma4_vit_167m": {"7 classes", "1 channel", "file"},
+}
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_zoo.py"
 
 
@@ -44,9 +50,12 @@ def global_state() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+# timm warns of what a test then finds.
+@pytest.mark.filterwarnings("ignore:CSATv2 is designed for:UserWarning")
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in check_zoo.SMALLEST)])
 def test_architecture_passes_every_check(plugins: Plugins, name: str) -> None:
-    assert check_zoo.check(plugins, f"timm/{name}").failures == {}
+    failures = check_zoo.check(plugins, f"timm/{name}").failures
+    assert failures.keys() == KNOWN_FAILURES.get(name, set()), failures
 
 
 def test_every_family_has_its_member_in_the_table() -> None:
