@@ -15,6 +15,8 @@ from zoo.errors import OptionError
 from zoo_timm.catalogue import Layout, layout
 
 _ARGUMENTS = {"image_size": "img_size", "dropout": "drop_rate", "stochastic_depth": "drop_path_rate"}
+# Families whose first layer sees blocks of pixels: whether its inputs are ordered by pixel or by channel.
+_PIXELS_FIRST = {"tresnet": True, "naflexvit": True, "gemma4_vit": False}
 
 
 def build(
@@ -42,7 +44,8 @@ def build(
     except Exception as error:
         if in_channels == 3 and not chosen:
             raise
-        given = [*(f"{name}={value}" for name, value in chosen.items()), f"in_channels={in_channels}"]
+        given = [f"{name}={value}" for name, value in chosen.items()]
+        given += [f"in_channels={in_channels}"] if in_channels != 3 else []
         raise OptionError(f"timm cannot build {architecture.name} with {', '.join(given)}: {error}") from error
 
 
@@ -60,7 +63,8 @@ def import_state(architecture: Architecture, model: nn.Module, state: Mapping[st
     how = layout(architecture.name)
     if how is not None and not _is_native(model, state):
         state = _converted(how, model, state)
-    return _grey(model, state)
+    pixels_first = _PIXELS_FIRST.get(architecture.family)
+    return state if pixels_first is None else _grey(pixels_first, model, state)
 
 
 def _converted(how: Layout, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,20 +82,15 @@ def _converted(how: Layout, model: nn.Module, state: Mapping[str, Tensor]) -> di
     }
 
 
-def _grey(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Sum first layers over RGB that see several pixels of each channel at once, which the core does not know of.
-
-    Their inputs are ordered by pixel and then by channel.
-    """
-    first = cast(Any, model).pretrained_cfg.get("first_conv") or ()
-    changed = {}
-    for layer in [first] if isinstance(first, str) else first:
-        name = f"{layer}.weight"
-        found, expected = state.get(name), dict(model.named_parameters()).get(name)
-        if found is None or expected is None or expected.shape[1] == 1 or found.shape[1] != 3 * expected.shape[1]:
-            continue
-        changed[name] = found.reshape(found.shape[0], -1, 3, *found.shape[2:]).sum(2)
-    return {**state, **changed} if changed else state
+def _grey(pixels_first: bool, model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Sum a first layer over RGB that sees several pixels of each channel at once, which the core does not know of."""
+    name = f"{cast(Any, model).pretrained_cfg['first_conv']}.weight"
+    found, expected = state.get(name), model.state_dict().get(name)
+    if found is None or expected is None or found.shape[1] != 3 * expected.shape[1]:
+        return state
+    inputs = (-1, 3) if pixels_first else (3, -1)
+    split = found.reshape(found.shape[0], *inputs, *found.shape[2:])
+    return {**state, name: split.sum(2 if pixels_first else 1)}
 
 
 def _is_native(model: nn.Module, state: Mapping[str, Tensor]) -> bool:

@@ -66,6 +66,7 @@ def built(
     *,
     state: Mapping[str, torch.Tensor] | None = None,
     num_classes: int = 5,
+    in_channels: int = 3,
     **options: OptionValue,
 ) -> nn.Module:
     hooks: PluginHooks = Hooks(relay)  # type: ignore[assignment]
@@ -73,7 +74,7 @@ def built(
         hooks,
         architecture,
         num_classes=num_classes,
-        in_channels=3,
+        in_channels=in_channels,
         options=architecture.parse_options(options),
         state=state,
         seed=0,
@@ -279,6 +280,25 @@ def test_weights_load_at_another_image_size(hooks: pluggy.HookRelay, facts: Mapp
     with torch.no_grad():
         assert small(torch.rand(2, 3, 64, 64)).shape == (2, 5)
     assert torch.equal(small.get_parameter("blocks.0.mlp.fc1.weight"), model.get_parameter("blocks.0.mlp.fc1.weight"))
+
+
+@pytest.mark.parametrize(("name", "size"), [("tresnet_m", 64), ("naflexvit_base_patch16_siglip", 32)])
+def test_a_model_for_grey_images_sums_over_the_colours(
+    hooks: pluggy.HookRelay, facts: Mapping[str, Architecture], name: str, size: int
+) -> None:
+    model = built(hooks, facts[name])
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    grey = built(hooks, facts[name], state=state, in_channels=1)
+    images = torch.rand(1, 1, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(grey(images), model(images.expand(-1, 3, -1, -1)))
+
+
+def test_channels_that_timm_refuses_are_the_user_s_error(
+    hooks: pluggy.HookRelay, facts: Mapping[str, Architecture]
+) -> None:
+    with pytest.raises(OptionError, match="timm cannot build csatv2 with in_channels=1"):
+        built(hooks, facts["csatv2"], in_channels=1)
 
 
 def test_a_native_state_passes_the_import_untouched(hooks: pluggy.HookRelay, facts: Mapping[str, Architecture]) -> None:

@@ -13,13 +13,19 @@ from zoo_timm import catalogue
 from zoo.catalogue import open_plugins
 from zoo.plugins import Plugins
 
-SMALL = ("test_vit", "test_resnet", "test_convnext", "test_efficientnet", "test_nfnet", "test_mambaout")
+SMALL = ("test_vit", "test_resnet", "test_nfnet")
 TOO_SLOW = ("deepseek_vit_412m",)
 # What does not work, and why. Strict: one that begins to work fails its test.
 KNOWN_FAILURES = {
     "csatv2": {"1 channel"},  # its DCT stem is made for RGB
     # Buffers that are infinite by design, which loading takes for damage.
     "gemma4_vit_167m": {"7 classes", "1 channel", "file"},
+}
+FAILURES = {
+    # Its first layer is a cosine transform of three channels.
+    "csatv2": {"1 channel": "OptionError: timm cannot build csatv2 with in_channels=1"},
+    # Random values come with limits at infinity, which the core takes for damage; published ones are finite.
+    "gemma4_vit_167m": {"7 classes": "infinite values", "1 channel": "infinite values", "file": "infinite values"},
 }
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_zoo.py"
 
