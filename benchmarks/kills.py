@@ -24,14 +24,22 @@ from results import machine
 _RECIPE = """schema = 1
 [recipes.three]
 phases = [
-    {{epochs = {head}, train = "head", lr = 2e-3, batch_size = 16, mixup = 0.2, ema = 0.99}},
-    {{epochs = {rest}, train = "last 3", lr = 1e-3, batch_size = 16, augment = "light", ema = 0.99}},
-    {{epochs = {rest}, train = "all", lr = 1e-3, batch_size = 16, augment = "light", ema = 0.99,
-      mixup = 0.4, cutmix = 1.0}},
+    {{epochs = {head}, train = "head", lr = 2e-3, mixup = 0.2, ema = 0.99}},
+    {{epochs = {rest}, train = "last 3", lr = 1e-3, augment = "light", ema = 0.99}},
+    {{epochs = {rest}, train = "all", lr = 1e-3, augment = "light", ema = 0.99, mixup = 0.4, cutmix = 1.0}},
 ]
 """
 _MODEL = ["--model", "simple_cnn", "--weights", "none", "--recipe", "three", "--image-size", "48", "--device", "cpu"]
-_MODEL += ["--option", "widths=16,32,32", "--option", "block_dropout=0.2", "--checkpoint-every", "25"]
+_MODEL += [
+    "--option",
+    "widths=16,32,32",
+    "--option",
+    "block_dropout=0.2",
+    "--checkpoint-every",
+    "25",
+    "--batch-size",
+    "16",
+]
 
 
 class Runs:

@@ -12,9 +12,10 @@ from zoo.chain import Chain, Cut
 from zoo.data import ImageBatches
 from zoo.frozen import FeatureCache, FrozenFeatures, View, suffix_engine
 from zoo.progress import Progress, Silent
-from zoo.recipes import Phase
+from zoo.recipes import Phase, Recipe
 from zoo.training.batches import Batches
 from zoo.training.engine import Engine
+from zoo.training.extraction import choose_pass_numerics
 from zoo.training.inference import Front, inputs_of, predict_logits
 
 
@@ -53,6 +54,7 @@ def with_features(
     cache: FeatureCache | None,
     digest: str,
     seed: int,
+    measured: bool = False,
     progress: Progress = Silent(),
 ) -> Feed:
     """The feed with features in place of images, where the frozen part gives the same in every epoch and it pays.
@@ -65,6 +67,7 @@ def with_features(
         cache: What the features depend on; None keeps none.
         digest: SHA-256 of the frozen tensors.
         seed: Decides the views.
+        measured: Whether the model will be measured on these features, so that those of all splits are needed.
         progress: Where to say what is computed.
     """
     train, val = feed.train, feed.val
@@ -77,14 +80,18 @@ def with_features(
         )
         return feed
     views = views_of(phase, seed)
-    features = FrozenFeatures(
-        chain.part(0, cut.frozen_stages), digest=digest, cache=cache, engine=feed.engine, progress=progress
-    )
+    part = chain.part(0, cut.frozen_stages)
+    features = cache.features(part, digest=digest, engine=feed.engine, progress=progress)
     validated = len(val.targets) if isinstance(val, ImageBatches) else 0
     reason = features.reason_against(len(views) * len(train.targets) + validated, uses=-(-phase.epochs // len(views)))
     if reason:
         progress.note(f"features are not kept, and the frozen part runs in every epoch: {reason}")
         return feed
+    if measured:
+        # In one go, so that there is one incomplete batch and not one a split.
+        trained = set() if phase.augment == "none" else {train.reader.paths[i] for i in train.positions.tolist()}
+        paths = [path for path in train.reader.paths if path in cache.digests and path not in trained]
+        features.rows(train.reader, paths)
     engine = suffix_engine(feed.engine, chain.part(cut.frozen_stages))
     float32 = engine.numerics.precision == "float32"
     return Feed(
@@ -94,6 +101,36 @@ def with_features(
         engine,
         features,
     )
+
+
+def pass_choices(
+    chain: Chain, recipe: Recipe, *, engine: Engine, cache: FeatureCache | None
+) -> dict[str, object] | None:
+    """How the features of the largest frozen part are computed, each choice with its reason, for ``config.toml``.
+
+    Args:
+        chain: The model's stages.
+        recipe: Whose phases freeze some.
+        engine: Where to compute.
+        cache: What the features depend on.
+
+    Returns:
+        Plain values; None where no features are kept.
+    """
+    stages = max(chain.cut(phase.train).frozen_stages for phase in recipe.phases)
+    if cache is None or not stages:
+        return None
+    chosen = choose_pass_numerics(
+        chain.part(0, stages), engine, precision=cache.precision, input_size=cache.preprocessing.input_size
+    )
+    return {
+        "precision": chosen.numerics.precision,
+        "channels_last": chosen.numerics.channels_last,
+        "batch_size": chosen.numerics.batch_size,
+        "folding": chosen.folding,
+        "compiling": False,
+        **{f"{choice}_reason": reason for choice, reason in chosen.reasons.items()},
+    }
 
 
 def views_of(phase: Phase, seed: int) -> Sequence[View]:
@@ -134,7 +171,7 @@ def split_logits(
     chain.model.eval()
     cut = chain.cut(f"last {len(chain) - feature_stages}")
     part = chain.part(0, feature_stages)
-    features = FrozenFeatures(part, digest=chain.digest(cut), cache=cache, engine=engine, progress=progress)
+    features = cache.features(part, digest=chain.digest(cut), engine=engine, progress=progress)
     suffix = chain.part(feature_stages)
     chosen = suffix_engine(engine, suffix)
     rows = features.batches(batches, float32=chosen.numerics.precision == "float32")

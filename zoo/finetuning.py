@@ -14,7 +14,7 @@ from zoo.artifact import Header, write_artifact
 from zoo.catalogue import open_plugins
 from zoo.errors import OptionError, UsageError, ZooError
 from zoo.faults import fault
-from zoo.feed import split_logits
+from zoo.feed import pass_choices, split_logits
 from zoo.frozen import FeatureCache
 from zoo.labelled import LabelledImages, load_images
 from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
@@ -196,7 +196,9 @@ def finetune(  # type: ignore[misc]
         restarted = _stored is None and ranks.restarts > 0
         if restarted:
             _stored = _left_by_restart(output, source, request)
-        folder = _stored.folder if _stored else _choose_folder(output, source, request) if ranks.is_first else Path()
+        folder = _stored.folder if _stored else Path()
+        if _stored is None and ranks.is_first:
+            folder = _choose_folder(output, source, request, restarted=restarted)
         folder = Path(ranks.told_by_first(str(folder)))
 
         # 1 and 2: find the images, decode every one of them, split them, check the splits.
@@ -235,7 +237,7 @@ def finetune(  # type: ignore[misc]
         engine = Engine(torch_device, numerics, rank=ranks.rank, world_size=ranks.world_size)
         say_what_was_loaded(built, chosen, engine, progress)
         if dry_run:
-            return estimate(built, images, chosen, engine=engine, folder=folder)
+            return estimate(built, images, chosen, engine=engine, folder=folder, cache=cache)
 
         # 4 and 5: train phase by phase, keep the best, write everything down as it comes.
         features = None
@@ -267,13 +269,15 @@ def finetune(  # type: ignore[misc]
             "recipe_epochs": asked_epochs if _stored is None else _stored.config["recipe_epochs"],
             "track": [hooks.record.name for hooks in trackers] or None,
             "options": dict(built.options),
+            "features": pass_choices(built.chain(), chosen, engine=engine, cache=features),
             "versions": versions(),
         }
         run_info = RunInfo(folder, config_of(config, chosen, engine), resumed=_stored is not None)
         followers = open_trackers(trackers, run_info, progress)
         told = [*callbacks, *(followers if ranks.is_first else ())]
 
-        run_folder = RunFolder(folder, resume=_stored is not None) if ranks.is_first else UnwrittenFolder(folder)
+        is_begun = _stored is not None or restarted
+        run_folder = RunFolder(folder, resume=is_begun) if ranks.is_first else UnwrittenFolder(folder)
         stack.callback(run_folder.close)
         stop = stack.enter_context(stoppable(folder, progress))
         checkpoints = open_checkpoints(folder, every=checkpoint_every, writes=ranks.is_first, progress=progress)
@@ -301,6 +305,8 @@ def finetune(  # type: ignore[misc]
         )
 
         chosen = outcome.as_trained(chosen)
+        if checkpoints.written:
+            progress.note(f"{checkpoints.written} checkpoints were saved, in {checkpoints.seconds:.1f} s")
 
         # 6: measure, write the artifact, read it back into a fresh model and compare.
         task, metrics = measure(
@@ -453,10 +459,11 @@ def _verified(plugins: Plugins, artifact: Path, header: Header) -> float:
         raise
 
 
-def _choose_folder(output: str | Path | None, source: Path, request: Request) -> Path:
+def _choose_folder(output: str | Path | None, source: Path, request: Request, *, restarted: bool) -> Path:
     if output is not None:
         folder = Path(output)
-        if folder.exists():
+        # One that torchrun's first start left before anything was in it is its own.
+        if folder.exists() and not (restarted and not (folder / CONFIG).exists()):
             raise exists_error(folder)
         return folder
     return free_folder(Path("runs"), _stem(source, request))

@@ -165,6 +165,7 @@ def run_phases(
     """
     engine.place(chain.model)
     run = RunState() if resume is None else RunState.load(resume, chain)
+    fewest_frozen = min(chain.cut(phase.train).frozen_stages for phase in recipe.phases)
     for index, phase in list(enumerate(recipe.phases))[run.phase :]:
         cut = chain.cut(phase.train)
         chain.freeze(cut, batch_norm=phase.batch_norm)
@@ -192,6 +193,7 @@ def run_phases(
             cache=features,
             digest=combined_digest(before),
             seed=seed,
+            measured=cut.frozen_stages == fewest_frozen,
             progress=progress,
         )
         trainer = Trainer(
@@ -230,7 +232,7 @@ def run_phases(
                 **place,
             )
         run.frozen.append(_prove(index, phase, chain, cut, before))
-        if cut.frozen_stages == min(chain.cut(later.train).frozen_stages for later in recipe.phases):
+        if cut.frozen_stages == fewest_frozen:
             run.feature_stages = cut.frozen_stages if feed.features is not None else 0
         run.end_phase(result)
     chain.model.eval().requires_grad_(True)
