@@ -65,8 +65,10 @@ class Launcher:
         process = self.start(*words, fault=fault, **environment)
         try:
             said, _ = process.communicate(timeout=240)
-        finally:
+        except subprocess.TimeoutExpired:
             process.kill()
+            process.communicate()
+            raise
         return Ended(process.returncode, said)
 
     def rows(self, output: str) -> list[dict[str, Any]]:
