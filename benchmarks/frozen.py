@@ -109,7 +109,7 @@ def ours(architecture: str, data: Path, file: Path, epochs: int) -> dict[str, An
     inside = run(
         [sys.executable, HERE / "peers/zoo_twice.py", architecture, data, file, str(epochs), folder / "inside"], **cache
     )
-    imports = run([sys.executable, "-c", "import torch, torchvision, zoo.finetuning; print('{}')"])
+    imports = run([sys.executable, "-c", "import torch, torchvision, zoo.jobs.finetuning; print('{}')"])
     kept = WORK / f"{architecture}-artifact.safetensors"
     shutil.copy(folder / "first" / "model.safetensors", kept)
     shutil.rmtree(folder)

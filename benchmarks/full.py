@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
-from zoo.catalogue import open_plugins
 from zoo.data import ImageBatches, ImageReader, training_steps
 from zoo.models import request_model
 from zoo.phases import Front
+from zoo.plugins.catalogue import open_plugins
 from zoo.recipes import Phase
 from zoo.training.engine import Engine, choose_device, choose_numerics, make_optimizer
 from zoo.training.losses import CrossEntropy

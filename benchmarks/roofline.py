@@ -15,10 +15,10 @@ import torch
 from common import gemm_gflops, photos, table, weights, write_section
 from results import machine
 
-from zoo.catalogue import open_plugins
 from zoo.data import ImageReader
-from zoo.frozen import FrozenFeatures
+from zoo.features.frozen import FrozenFeatures
 from zoo.models import build_model, request_model
+from zoo.plugins.catalogue import open_plugins
 from zoo.training.engine import Engine, choose_device, choose_numerics
 from zoo.training.extraction import multiply_adds
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo.architecture import Architecture, OptionValue
-from zoo.catalogue import open_plugins
 from zoo.chain import Chain
 from zoo.plugins import PluginHooks, Plugins
+from zoo.plugins.catalogue import open_plugins
 from zoo.state_files import read_state, write_safetensors
 from zoo.weights import build
 

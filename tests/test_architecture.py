@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.architecture import Architecture, Option, OptionValue, Preprocessing, Weights
-from zoo.class_names import class_names
 from zoo.errors import OptionError
+from zoo.weights.class_names import class_names
 
 OPTIONS = (
     Option(name="drop", default=0.0, minimum=0, maximum=0.9),

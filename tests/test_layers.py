@@ -17,7 +17,7 @@ def test_no_layer_imports_a_higher_one() -> None:
     assert "0 broken" in found.stdout
 
 
-@pytest.mark.parametrize("module", ["zoo", "zoo.catalogue", "zoo.cli.app", "zoo.cli.listing", "zoo.artifact"])
+@pytest.mark.parametrize("module", ["zoo", "zoo.plugins.catalogue", "zoo.cli.app", "zoo.cli.listing", "zoo.artifact"])
 def test_listing_and_help_do_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

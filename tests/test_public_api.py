@@ -19,5 +19,5 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_functions_stay_functions_when_everything_is_imported() -> None:
-    code = "import zoo.cli.finetune, zoo.cli.evaluate, zoo.demo; zoo.finetune.__code__, zoo.evaluate.__code__"
+    code = "import zoo.cli.finetune, zoo.cli.evaluate, zoo.jobs.demo; zoo.finetune.__code__, zoo.evaluate.__code__"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,14 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.catalogue import list_models
-    from zoo.comparison import Comparison, compare
-    from zoo.embedding import Embedding, embed
-    from zoo.evaluation import Evaluation, evaluate
-    from zoo.finetuning import finetune
+    from zoo.jobs.comparison import Comparison, compare
+    from zoo.jobs.embedding import Embedding, embed
+    from zoo.jobs.evaluation import Evaluation, evaluate
+    from zoo.jobs.finetuning import finetune
+    from zoo.jobs.prediction import Prediction
+    from zoo.jobs.proof import Verification, verify
     from zoo.models import Model, create_model, load
-    from zoo.prediction import Prediction
-    from zoo.proof import Verification, verify
+    from zoo.plugins.catalogue import list_models
     from zoo.recipes import Phase, Recipe
     from zoo.runs import Run
     from zoo.training.callbacks import Callback
@@ -46,23 +46,23 @@ __all__ = [
 
 _HOMES = {
     "Callback": "zoo.training.callbacks",
-    "Comparison": "zoo.comparison",
-    "Embedding": "zoo.embedding",
-    "Evaluation": "zoo.evaluation",
+    "Comparison": "zoo.jobs.comparison",
+    "Embedding": "zoo.jobs.embedding",
+    "Evaluation": "zoo.jobs.evaluation",
     "Model": "zoo.models",
     "Phase": "zoo.recipes",
-    "Prediction": "zoo.prediction",
+    "Prediction": "zoo.jobs.prediction",
     "Recipe": "zoo.recipes",
     "Run": "zoo.runs",
-    "Verification": "zoo.proof",
-    "compare": "zoo.comparison",
+    "Verification": "zoo.jobs.proof",
+    "compare": "zoo.jobs.comparison",
     "create_model": "zoo.models",
-    "embed": "zoo.embedding",
-    "evaluate": "zoo.evaluation",
-    "finetune": "zoo.finetuning",
-    "list_models": "zoo.catalogue",
+    "embed": "zoo.jobs.embedding",
+    "evaluate": "zoo.jobs.evaluation",
+    "finetune": "zoo.jobs.finetuning",
+    "list_models": "zoo.plugins.catalogue",
     "load": "zoo.models",
-    "verify": "zoo.proof",
+    "verify": "zoo.jobs.proof",
 }
 
 

@@ -55,8 +55,8 @@ class Weights:
         sha256_prefix: Leading hex digits of the file's SHA-256, as published; empty when none was published.
         num_classes: Outputs of its head; 0 when it was published without one.
         in_channels: Channels of its input.
-        class_names: Name of a list known to :func:`zoo.class_names.class_names`, for example ``"imagenet1k"``; empty
-            when unknown.
+        class_names: Name of a list known to :func:`zoo.weights.class_names.class_names`, for example ``"imagenet1k"``;
+            empty when unknown.
         preprocessing: What these weights were evaluated with; None means the architecture's.
         licence: SPDX identifier or the publisher's words; empty when not stated.
         metrics: Published results, for example ``{"imagenet1k/top1": 80.858}``, in percent.

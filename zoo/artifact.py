@@ -174,7 +174,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         recipe: How it was trained.
         seed: Of everything random in the run.
         data: What it was trained on.
-        metrics: Figures by split, as :func:`zoo.metrics.classification_report` gives them.
+        metrics: Figures by split, as :func:`zoo.tasks.metrics.classification_report` gives them.
         numerics: What those figures were taken in.
         check: What ``verify`` compares with.
         state_sha256: SHA-256 over every tensor of the file: names, types, shapes and bytes.

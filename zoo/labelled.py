@@ -30,7 +30,7 @@ from zoo.data.sampling import balanced_steps, every_nth_step, shared_steps
 from zoo.errors import DataError, OptionError
 from zoo.progress import Progress, Silent
 from zoo.recipes import Augment, Sampling
-from zoo.task import Task, task_of
+from zoo.tasks import Task, task_of
 
 _NAMES_SHOWN = 64
 

@@ -12,19 +12,19 @@ from torch import nn
 
 from zoo.architecture import Architecture, OptionValue, Preprocessing
 from zoo.artifact import Header, read_artifact
-from zoo.catalogue import open_plugins
 from zoo.chain import Chain
 from zoo.errors import OptionError, UsageError, WeightsError
-from zoo.frozen import FeatureCache
-from zoo.lockfile import is_locked, lock_path, read_lock
+from zoo.features.frozen import FeatureCache
 from zoo.plugins import PluginHooks, Plugins, Resolved
+from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Progress, Silent
-from zoo.task import Task, task_of
+from zoo.registry.lockfile import is_locked, lock_path, read_lock
+from zoo.tasks import Task, task_of
 from zoo.training.extraction import choose_pass_precision
 from zoo.weights import LoadReport, Source, build, resolve_weights
 
 if TYPE_CHECKING:
-    from zoo.prediction import Photo, Prediction
+    from zoo.jobs.prediction import Photo, Prediction
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ class Model:
             top_k: How many classes each prediction lists, at least 1.
 
         Returns:
-            One :class:`zoo.prediction.Prediction`, or a list of them in the same order.
+            One :class:`zoo.jobs.prediction.Prediction`, or a list of them in the same order.
 
         Raises:
             ImageError: An image cannot be read.
         """
-        from zoo.prediction import predict_images
+        from zoo.jobs.prediction import predict_images
 
         if isinstance(images, list | tuple):
             return predict_images(self, images, top_k=top_k)

@@ -27,9 +27,9 @@ class Run:
         folder: The run folder.
         artifact: The trained model, one self-describing ``.safetensors`` file.
         report: A self-contained HTML page.
-        metrics: ``{"val": {...}, "test": {...}}`` as :func:`zoo.metrics.classification_report` gives them, or for
-            multi-label data :func:`zoo.label_metrics.label_report`, whose ``accuracy`` counts images with every label
-            right; a split that the data does not have is absent.
+        metrics: ``{"val": {...}, "test": {...}}`` as :func:`zoo.tasks.metrics.classification_report` gives them, or for
+            multi-label data :func:`zoo.tasks.label_metrics.label_report`, whose ``accuracy`` counts images with every
+            label right; a split that the data does not have is absent.
         history: One dictionary an epoch, as in ``metrics.jsonl``.
         seconds: From the call to the finished artifact.
     """

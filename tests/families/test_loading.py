@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchvision import models
 
 from zoo.chain import Chain
-from zoo.loading import build
 from zoo.plugins import Plugins
 from zoo.registry import load_registry
+from zoo.weights.loading import build
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "resnet18": {},

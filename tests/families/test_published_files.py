@@ -17,11 +17,11 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision import models
 
 from zoo.architecture import Weights
-from zoo.download import incoming_path
 from zoo.models import Model, build_model, request_model
 from zoo.plugins import Plugins
 from zoo.registry import load_registry
 from zoo.weights import resolve_weights
+from zoo.weights.download import incoming_path
 
 
 @pytest.fixture

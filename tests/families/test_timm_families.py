@@ -10,8 +10,8 @@ import pytest
 import torch
 from zoo_timm import catalogue
 
-from zoo.catalogue import open_plugins
 from zoo.plugins import Plugins
+from zoo.plugins.catalogue import open_plugins
 
 SMALL = ("test_vit", "test_resnet", "test_nfnet")
 TOO_SLOW = ("deepseek_vit_412m",)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.architecture import Preprocessing
 from zoo.chain import Chain, Stage
 from zoo.data import ImageReader
-from zoo.frozen import FeatureCache, FrozenFeatures
+from zoo.features.frozen import FeatureCache, FrozenFeatures
 from zoo.training import Engine, Numerics, choose_device
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

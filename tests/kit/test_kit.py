@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.catalogue import open_plugins
 from zoo.errors import UnknownNameError
+from zoo.plugins.catalogue import open_plugins
 from zoo.testing import CHECKS, ConformanceError, Kit, Outcome, check_plugin
 from zoo.testing.report import KitReport
 

@@ -15,9 +15,9 @@ _SAVE = """
 import sys
 from pathlib import Path
 from zoo.artifact import Header, write_artifact
-from zoo.catalogue import open_plugins
+from zoo.plugins.catalogue import open_plugins
 from zoo.models import build_model, request_model
-from zoo.proof import check_logits, plugin_facts
+from zoo.jobs.proof import check_logits, plugin_facts
 plugins = open_plugins()
 model = build_model(plugins, request_model(plugins, "resnet20", weights=sys.argv[1]), classes=sys.argv[3:])
 header = Header(

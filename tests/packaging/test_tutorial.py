@@ -50,7 +50,7 @@ def test_every_step_of_the_tutorial_runs(environment: Any, tmp_path: Path) -> No
 
 def test_the_tutorial_shows_what_the_template_holds() -> None:
     text = TUTORIAL.read_text(encoding="utf-8")
-    template = (TUTORIAL.parents[2] / "zoo/templates/plugin/@PACKAGE@/__init__.py.template").read_text()
+    template = (TUTORIAL.parents[2] / "zoo/plugins/template/@PACKAGE@/__init__.py.template").read_text()
     for line in ('Option(name="width", default=16, minimum=4, maximum=256', "Preprocessing(input_size=(3, 32, 32))"):
         assert line in text
         assert line in template

@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 import zoo
-from zoo.catalogue import open_plugins
 from zoo.cli.app import cli
 from zoo.errors import BrokenPluginError, MissingExtraError, UnknownNameError
+from zoo.jobs.tracking import find_trackers
+from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Silent
 from zoo.testing import check_plugin
-from zoo.tracking import find_trackers
 from zoo.training.callbacks import Callback, TrainerState
 
 SMALL: dict[str, Any] = {

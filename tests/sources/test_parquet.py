@@ -10,7 +10,7 @@ import pytest
 
 from zoo.data import find_images
 from zoo.errors import DataError, MissingExtraError
-from zoo.own_data import as_path
+from zoo.sources.own_data import as_path
 
 Pictures = Callable[..., bytes]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from zoo.data import find_images
 from zoo.errors import DataError, MissingExtraError, OptionError
-from zoo.own_data import as_path
+from zoo.sources.own_data import as_path
 
 Pictures = Callable[..., bytes]
 

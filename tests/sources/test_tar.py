@@ -11,8 +11,8 @@ import pytest
 import zoo
 from zoo.data import find_images
 from zoo.errors import DataError
-from zoo.own_data import as_path
 from zoo.sources import find_source
+from zoo.sources.own_data import as_path
 
 Pictures = Callable[..., bytes]
 

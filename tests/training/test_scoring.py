@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import DataError
-from zoo.label_metrics import label_report
+from zoo.tasks.label_metrics import label_report
 from zoo.training import Engine, Numerics
 from zoo.training.losses import BinaryCrossEntropy, balanced_label_weights
 from zoo.training.scoring import LabelTotals, ManyLabels

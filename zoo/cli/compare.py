@@ -52,8 +52,8 @@ def compare_command(
     Heads are fitted to convergence on a training split, chosen on a validation split and measured on a test split.
     What was computed is kept: an interrupted comparison goes on where it stopped.
     """
-    from zoo.comparison import compare
     from zoo.console import ConsoleProgress, printable, size, table
+    from zoo.jobs.comparison import compare
     from zoo.report.scatter import draw_comparison
 
     if output is not None and output.exists():

@@ -18,7 +18,7 @@ def demo_command(output: Path | None, seed: int, as_json: bool, quiet: bool, tra
     """
     from zoo.cli.finetune import print_figures
     from zoo.console import ConsoleProgress
-    from zoo.demo import demo
+    from zoo.jobs.demo import demo
     from zoo.runs import free_folder
 
     done = demo(output or free_folder(Path("runs"), "demo"), seed=seed, progress=ConsoleProgress(quiet=quiet))

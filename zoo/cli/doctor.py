@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from zoo.catalogue import open_plugins
 from zoo.cli.options import plain_options, print_json
 from zoo.files import cache_folder
+from zoo.plugins.catalogue import open_plugins
 
 _PACKAGES = ("torch-zoo", "torch", "torchvision", "timm", "pluggy", "safetensors", "pillow", "numpy", "scikit-learn")
 _EXTRAS = {"pillow-heif": "heic", "tensorboard": "tensorboard", "trackio": "track"}

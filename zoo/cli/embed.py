@@ -38,7 +38,7 @@ def embed_command(
     DATA is a folder of images, with or without one folder a class, one image, or a CSV manifest.
     """
     from zoo.console import ConsoleProgress
-    from zoo.embedding import embed
+    from zoo.jobs.embedding import embed
 
     found = embed(data, options=parse_options(options), progress=ConsoleProgress(quiet=quiet), **settings)
     shape = list(found.features.shape)

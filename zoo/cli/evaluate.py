@@ -50,7 +50,7 @@ def evaluate_command(
     """
     from zoo.cli.finetune import print_figures
     from zoo.console import ConsoleProgress, printable, table
-    from zoo.evaluation import evaluate
+    from zoo.jobs.evaluation import evaluate
 
     found = evaluate(
         target,

@@ -96,7 +96,7 @@ def finetune_command(
     Parquet files, or folders of them, torchvision:NAME[:FOLDER] and hf:NAME[:CONFIG], which are copied to the cache.
     """
     from zoo.console import ConsoleProgress
-    from zoo.finetuning import finetune
+    from zoo.jobs.finetuning import finetune
 
     if resume is not None:
         _refuse_other_options(click.get_current_context())

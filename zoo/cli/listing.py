@@ -8,9 +8,9 @@ import click
 import msgspec
 
 from zoo.architecture import Architecture
-from zoo.catalogue import matching, open_plugins
 from zoo.cli.options import plain_options, print_json
 from zoo.errors import ArtifactError
+from zoo.plugins.catalogue import matching, open_plugins
 
 
 @click.command("list")

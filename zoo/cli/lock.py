@@ -22,7 +22,7 @@ def lock_command(names: tuple[str, ...], as_json: bool, quiet: bool, traceback: 
     in the cache are downloaded.
     """
     from zoo.console import ConsoleProgress, printable, size, table
-    from zoo.locking import lock_weights
+    from zoo.weights.locking import lock_weights
 
     registry: Path | None = settings.pop("registry")
     locked = lock_weights(names, registry=registry, progress=ConsoleProgress(quiet=quiet), **settings)

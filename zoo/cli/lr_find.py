@@ -43,7 +43,7 @@ def lr_find_command(
     Nothing is trained in the end. The same is done before each phase by 'zoo finetune --lr auto'.
     """
     from zoo.console import ConsoleProgress
-    from zoo.lr_finding import lr_find
+    from zoo.jobs.lr_finding import lr_find
     from zoo.report.lr_curve import draw_lr_curve
 
     if output.exists():

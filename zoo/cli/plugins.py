@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from zoo.catalogue import open_plugins
 from zoo.cli.options import json_option, plain_options, print_json, registry_option
 from zoo.errors import PluginError
 from zoo.files import cache_folder
+from zoo.plugins.catalogue import open_plugins
 
 
 @click.group("plugins")
@@ -97,7 +97,7 @@ def check_command(
 def why_command(name: str, registry: Path | None, as_json: bool, traceback: bool) -> None:
     """Say what NAME stands for, and which file, line, preset, plugin and distribution decided it."""
     from zoo.console import printable
-    from zoo.origins import origins_of
+    from zoo.plugins.origins import origins_of
 
     found = origins_of(open_plugins(registry), name)
     if as_json:
@@ -115,7 +115,7 @@ def why_command(name: str, registry: Path | None, as_json: bool, traceback: bool
 @click.option("--traceback", is_flag=True, hidden=True)
 def new_command(name: str, output: Path | None, as_json: bool, traceback: bool) -> None:
     """Begin a plugin package called NAME: facts, hooks, a network, a test that runs the kit, and a CI workflow."""
-    from zoo.scaffold import new_plugin
+    from zoo.plugins.scaffold import new_plugin
 
     made = new_plugin(name, output)
     if as_json:

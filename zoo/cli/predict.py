@@ -19,7 +19,7 @@ from zoo.cli.options import (
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.prediction import Prediction
+    from zoo.jobs.prediction import Prediction
 
 
 @click.command("predict")
@@ -57,7 +57,7 @@ def predict_command(
     """
     from zoo.console import ConsoleProgress, printable, table
     from zoo.data import find_images_to_predict
-    from zoo.prediction import open_model, predict_images
+    from zoo.jobs.prediction import open_model, predict_images
 
     if as_csv and as_json:
         raise UsageError("--csv and --json contradict each other; give one of them.")

@@ -28,7 +28,7 @@ def verify_command(
 
     Leaves with exit code 5 when it does not.
     """
-    from zoo.proof import verify
+    from zoo.jobs.proof import verify
 
     found = verify(file, parent=parent, offline=offline, allow_pth=allow_pth, locked=locked, registry=registry)
     if as_json:

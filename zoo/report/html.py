@@ -37,7 +37,7 @@ def render(run: Mapping[str, Any]) -> str:
             - ``best``: ``phase`` and ``epoch`` of the history's row that was kept;
             - ``results``: split to ``loss``, ``accuracy``, ``top5``, ``precision``, ``recall``, ``f1``, ``per_class``
               (list of ``class``, ``precision``, ``recall``, ``f1``, ``support``), ``confusion`` (rows true), or what
-              :func:`zoo.label_metrics.label_report` gives;
+              :func:`zoo.tasks.label_metrics.label_report` gives;
             - ``freeze``: list of ``phase``, ``train``, ``frozen_stages``, ``frozen_tensors``, ``before``, ``after``;
             - ``numerics``: setting to value, and ``reasons`` (setting to reason);
             - ``artifact``: ``file``, ``bytes``, ``sha256``, ``verified`` (``max_difference`` of the logits);

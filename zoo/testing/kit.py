@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.catalogue import open_plugins
 from zoo.errors import PluginError, UnknownNameError, did_you_mean
 from zoo.plugins import Plugins
+from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Progress, Silent
 from zoo.testing.check import Check, CheckFailedError, KitWarning, NotApplicable
 from zoo.testing.checks import CHECKS

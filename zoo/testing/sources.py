@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zoo.catalogue import open_plugins
 from zoo.errors import UsageError
 from zoo.hookspecs import ENTRY_POINT_GROUP
 from zoo.plugins import Plugins
+from zoo.plugins.catalogue import open_plugins
 from zoo.registry import load_registry
 
 

@@ -8,10 +8,10 @@ import pickle
 import msgspec
 
 from zoo.architecture import Architecture
-from zoo.class_names import class_names
 from zoo.registry import Registry
 from zoo.testing.check import NotApplicable, check, fail_unless
 from zoo.testing.subject import Subject
+from zoo.weights.class_names import class_names
 
 
 @check(

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from zoo.artifact import Header, Plugin, write_artifact
 from zoo.errors import ZooError
-from zoo.loading import build
 from zoo.models import effective_preprocessing, load_artifact, request_model
 from zoo.testing.check import CheckFailedError, check, fail_unless
 from zoo.testing.subject import CLASSES, Subject, distance, logits
+from zoo.weights.loading import build
 
 _FEWER_CLASSES = 3
 

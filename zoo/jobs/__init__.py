@@ -1,0 +1,1 @@
+"""The jobs: what a command, or one call in Python, does from beginning to end."""

@@ -1,0 +1,132 @@
+"""Measuring a learning rate for a model and images, with nothing trained in the end: ``zoo lr-find``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from zoo.jobs.finetuning import check_fit, say_what_was_loaded
+from zoo.jobs.recipe_choice import choose_recipe
+from zoo.labelled import LabelledImages, load_images
+from zoo.models import Model, build_model, effective_preprocessing, request_model
+from zoo.phases import Front
+from zoo.phases.stepwise import expanded
+from zoo.plugins.catalogue import open_plugins
+from zoo.progress import Progress, Silent
+from zoo.recipes import Phase
+from zoo.sources.own_data import as_folder
+from zoo.training.engine import Engine, choose_device, choose_numerics
+from zoo.training.lr_finder import LrCurve, find_lr
+from zoo.training.trainer import Trainer
+
+
+def lr_find(
+    data: str | Path,
+    *,
+    model: str,
+    weights: str | Path | None = "default",
+    recipe: str | None = None,
+    train: str | None = None,
+    batch_size: int | None = None,
+    options: dict[str, Any] | None = None,
+    image_size: int | None = None,
+    in_channels: int = 3,
+    seed: int = 0,
+    steps: int = 100,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    workers: int | None = None,
+    offline: bool = False,
+    allow_pth: bool = False,
+    locked: bool = False,
+    registry: str | Path | None = None,
+    progress: Progress = Silent(),
+) -> LrCurve:
+    """Train for some steps with a growing learning rate and suggest one (Smith 2017, arXiv:1506.01186).
+
+    Args:
+        data: As for :func:`zoo.finetune`, as are all arguments that are not named here.
+        model: Architecture, preset or alias.
+        weights: Where its values come from.
+        recipe: Whose first phase is measured.
+        train: What to train in place of what that phase trains.
+        batch_size: Images a step.
+        options: Options of the architecture.
+        image_size: Height and width of the input in pixels.
+        in_channels: 1, 3 or 4.
+        seed: Decides values, order, augmentation and dropout.
+        steps: Optimizer steps at most.
+        device: Where to run.
+        precision: Of the computation.
+        workers: Threads that read images.
+        offline: Never download.
+        allow_pth: Read local ``.pth`` weights.
+        locked: Take only weights whose hash is locked.
+        registry: A registry.toml that goes before all others.
+        progress: Where to say what is happening.
+
+    Returns:
+        The rates that were tried, the losses, and the suggestion.
+
+    Raises:
+        TrainingError: No rate made the loss fall.
+    """
+    plugins = open_plugins(registry)
+    request = request_model(
+        plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
+    )
+    chosen = choose_recipe(plugins.registry, request, recipe, batch_size=batch_size)
+    torch_device = choose_device(device)
+    with as_folder(data, offline=offline, progress=progress) as source:
+        images = load_images(
+            source, preprocessing=effective_preprocessing(request), workers=workers, seed=seed, progress=progress
+        )
+        built = build_model(
+            plugins,
+            request,
+            classes=images.classes,
+            seed=seed,
+            offline=offline,
+            allow_pth=allow_pth,
+            locked=locked,
+            progress=progress,
+        )
+        images = images.prepared_for(built.preprocessing)
+        chosen = expanded(images.task.suited(chosen), built.chain())
+        phase = replace(chosen.phases[0], train=train) if train else chosen.phases[0]
+        check_fit(built, replace(chosen, phases=(phase,)))
+        engine = Engine(torch_device, choose_numerics(built.module, torch_device, precision=precision))
+        say_what_was_loaded(built, chosen, engine, progress)
+        return _curve(built, images, phase, engine=engine, seed=seed, steps=steps, progress=progress)
+
+
+def _curve(
+    model: Model, images: LabelledImages, phase: Phase, *, engine: Engine, seed: int, steps: int, progress: Progress
+) -> LrCurve:
+    chain = model.chain()
+    cut = chain.cut(phase.train)
+    chain.freeze(cut, batch_norm=phase.batch_norm)
+    engine.place(chain.model)
+    frozen = chain.part(0, cut.frozen_stages) if cut.frozen_stages else None
+    trainer = Trainer(
+        chain.part(cut.frozen_stages),
+        engine=engine,
+        criterion=images.task.criterion(phase, images.targets("train"), len(images.classes)),
+        scoring=images.task.scoring,
+        front=Front(model.preprocessing, engine=engine, frozen=frozen, augment=phase.augment, seed=seed),
+        seed=seed,
+        progress=progress,
+    )
+    train = images.batches(
+        "train", batch_size=phase.batch_size, augment=phase.augment, sampling=phase.sampling, train=True
+    )
+    groups = chain.parameter_groups(cut, lr=1.0, weight_decay=phase.weight_decay, layer_decay=phase.layer_decay)
+    return find_lr(
+        trainer,
+        train,
+        phase=phase,
+        groups=groups,
+        set_mode=lambda: chain.freeze(cut, batch_norm=phase.batch_norm),
+        steps=steps,
+    )

@@ -1,0 +1,278 @@
+"""Find the plugins, decide which may be used, and ask the one that owns a name.
+
+Nothing is imported until a plugin's own architecture is asked for, and facts that are kept on disk spare even that for
+listings. Each plugin fails alone: what is wrong with it is on its record, and raised when it is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.decoding import shown
+from zoo.errors import (
+    BrokenPluginError,
+    IncompatiblePluginError,
+    OptionError,
+    PluginConflictError,
+    PluginError,
+    UnknownNameError,
+    UsageError,
+    ZooError,
+    did_you_mean,
+)
+from zoo.hookspecs import ENTRY_POINT_GROUP
+from zoo.names import canonical, is_name
+from zoo.plugins.entry_points import EntryPoint, Installed, find_entry_points, from_metadata
+from zoo.plugins.facts import Facts, facts_key, read_facts, write_facts
+from zoo.plugins.hooks import PluginHooks, load_plugin
+from zoo.plugins.records import Plugin, PluginState, plugin_records
+
+if TYPE_CHECKING:
+    import importlib.metadata
+
+    from zoo.architecture import Architecture
+    from zoo.registry import Preset, Registry
+
+__all__ = ["Plugin", "PluginHooks", "PluginState", "Plugins", "Resolved"]
+
+_DISTRIBUTION = "torch-zoo"
+_ERRORS: dict[PluginState, type[ZooError]] = {
+    PluginState.disabled: UsageError,
+    PluginState.conflict: PluginConflictError,
+    PluginState.broken: BrokenPluginError,
+    PluginState.incompatible: IncompatiblePluginError,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """What a name stands for.
+
+    Attributes:
+        architecture: The architecture.
+        preset: The preset of that name, when it was one.
+    """
+
+    architecture: Architecture
+    preset: Preset | None = None
+
+
+class Plugins:
+    """All plugins that are installed or named by a registry; holds what was loaded, so make one and keep it."""
+
+    def __init__(
+        self, registry: Registry, *, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None
+    ) -> None:
+        """Look for plugins, importing none.
+
+        Args:
+            registry: What may be used.
+            entry_points: Use these in place of the installed ones.
+        """
+        self.registry = registry
+        installed = find_entry_points(ENTRY_POINT_GROUP)
+        if entry_points is not None:
+            installed = Installed(from_metadata(entry_points), installed.versions)
+        self._installed = installed
+        self._records = {record.name: record for record in plugin_records(registry, installed.entry_points)}
+        self._errors: dict[str, ZooError] = {}
+        self._facts: dict[str, tuple[Architecture, ...]] = {}
+        self._hooks: dict[str, PluginHooks] = {}
+
+    def records(self) -> tuple[Plugin, ...]:
+        """What is known of every plugin so far, sorted by name; nothing is imported for it."""
+        return tuple(self._records[name] for name in sorted(self._records))
+
+    def record(self, plugin_name: str) -> Plugin:
+        """What is known of one plugin so far.
+
+        Raises:
+            UnknownNameError: There is no plugin of that name.
+        """
+        if plugin_name in self._records:
+            return self._records[plugin_name]
+        pin = self.registry.plugins.get(plugin_name)
+        if pin is not None and pin.distribution:
+            advice = (
+                f"{self.registry.place(f'plugins.{plugin_name}')} expects it from {pin.distribution}: "
+                f"pip install {shown(pin.distribution + pin.version) if pin.version else pin.distribution}."
+            )
+        else:
+            advice = f"'zoo plugins list' shows all.{did_you_mean(plugin_name, self._records)}"
+        raise UnknownNameError(f"no plugin is called {shown(plugin_name)}; {advice}{self._installation_words()}")
+
+    def architectures(self) -> tuple[Architecture, ...]:
+        """The facts of all plugins that can be used, by plugin name and then in the plugin's own order.
+
+        Plugins that fail are passed over; their records say why.
+        """
+        found: list[Architecture] = []
+        for record in self.records():
+            if record.name in self._usable():
+                try:
+                    found += self._architectures_of(record.name)
+                except PluginError:  # it is on the record
+                    continue
+        return tuple(found)
+
+    def resolve(self, name: str) -> Resolved:
+        """What a name stands for.
+
+        Args:
+            name: A full name ``plugin/architecture``, for which only that plugin is asked; a preset; or the bare name
+                of an architecture, for which all plugins are.
+
+        Raises:
+            UnknownNameError: There is no such name; close matches are offered.
+            UsageError: Several plugins have an architecture of that name, or its plugin is disabled.
+            OptionError: The preset's options are none of the architecture's.
+            PluginError: The plugin cannot be used.
+        """
+        parts = name.split("/")
+        if len(parts) > 2 or not all(map(is_name, parts)):
+            raise UnknownNameError(
+                f"{shown(name)} cannot be the name of an architecture; write plugin/architecture, its bare name or a "
+                f"preset, made of letters, digits, '_', '-' and '.'. 'zoo list' shows all names."
+            )
+        if len(parts) == 2:
+            return Resolved(self._full(*parts))
+        if preset := self.registry.presets.get(name):
+            architecture = self._full(*preset.base.split("/"))
+            try:
+                architecture.parse_options(preset.options)
+            except OptionError as error:
+                raise OptionError(f"{preset.origin}: presets.{name}.options: {error}") from error
+            return Resolved(architecture, preset)
+        return Resolved(self._bare(name))
+
+    def hooks(self, plugin_name: str) -> PluginHooks:
+        """The hooks of one plugin; imports it, and no other, where that was not done before.
+
+        Raises:
+            UnknownNameError: There is no plugin of that name.
+            UsageError: It is disabled.
+            BrokenPluginError: It cannot be imported or does not keep the contract.
+            IncompatiblePluginError: It was written for another hook API, or is not the pinned version.
+            PluginConflictError: Two distributions claim the name.
+        """
+        record = self.record(plugin_name)
+        if plugin_name in self._errors:
+            error = self._errors[plugin_name]
+            raise type(error)(str(error)) from (error.__cause__ or error)
+        if record.state in _ERRORS:
+            raise _ERRORS[record.state](record.error)
+        if plugin_name not in self._hooks:
+            try:
+                hooks = load_plugin(record, versions=self._installed.versions)
+            except PluginError as error:
+                self._fail(record, error)
+                raise
+            self._hooks[plugin_name] = hooks
+            self._records[plugin_name] = hooks.record
+        return self._hooks[plugin_name]
+
+    def installation_problem(self) -> str:
+        """Why zoo's own plugins are not there and what to do; empty when they are."""
+        found = {point.name for point in self._installed.entry_points if canonical(point.distribution) == _DISTRIBUTION}
+        root = Path(__file__).resolve().parents[2]
+        declared = _declared_plugins(root / "pyproject.toml")
+        if not found and declared:
+            return (
+                f"zoo runs from {root}, which is not installed, so its own plugins are unknown: pip install -e {root}"
+            )
+        if not found:
+            return f"zoo's own plugins are not registered: pip install --force-reinstall {_DISTRIBUTION}"
+        if missing := sorted(declared - found):
+            listed = ", ".join(missing)
+            return f"{root} was installed before it had the plugins {listed}: pip install -e {root}"
+        return ""
+
+    def _usable(self) -> set[str]:
+        return {name for name, record in self._records.items() if record.state not in _ERRORS}
+
+    def _full(self, plugin_name: str, architecture_name: str) -> Architecture:
+        architectures = self._architectures_of(plugin_name)
+        for architecture in architectures:
+            if architecture.name == architecture_name:
+                return architecture
+        known = {architecture.name: architecture.full_name for architecture in architectures}
+        close = did_you_mean(f"{plugin_name}/{architecture_name}", known.values())
+        raise UnknownNameError(
+            f"{self._records[plugin_name].label} has no architecture {architecture_name!r}."
+            f"{close} 'zoo list {plugin_name}/*' shows those it has."
+        )
+
+    def _bare(self, name: str) -> Architecture:
+        everything = self.architectures()
+        found = [architecture for architecture in everything if architecture.name == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = " and ".join(repr(architecture.full_name) for architecture in found)
+            raise UsageError(f"{name!r} could be {listed}; write one of these full names.")
+        names = [
+            *self.registry.presets,
+            *(architecture.name for architecture in everything),
+            *(architecture.full_name for architecture in everything),
+        ]
+        silent = [record.name for record in self.records() if record.state in _ERRORS and record.name not in names]
+        skipped = f" Plugins that could not be asked: {', '.join(silent)} ('zoo plugins list')." if silent else ""
+        raise UnknownNameError(
+            f"no plugin provides {name!r}.{did_you_mean(name, names)} 'zoo list' shows all names."
+            f"{skipped}{self._installation_words()}"
+        )
+
+    def _architectures_of(self, plugin_name: str) -> tuple[Architecture, ...]:
+        if plugin_name in self._facts:
+            return self._facts[plugin_name]
+        record = self.record(plugin_name)
+        if record.state in _ERRORS:
+            self.hooks(plugin_name)  # raises
+        point = EntryPoint(
+            record.name, record.module, record.distribution, record.version, record.origin, record.requires
+        )
+        key = facts_key(point, self._installed.versions)
+        kept = read_facts(point, key) if key is not None and plugin_name not in self._hooks else None
+        if kept is not None:
+            notes = tuple(dict.fromkeys((*record.notes, *kept.notes)))
+            self._records[plugin_name] = dataclasses.replace(record, notes=notes)
+            self._facts[plugin_name] = kept.architectures
+            return kept.architectures
+        hooks = self.hooks(plugin_name)
+        try:
+            architectures = hooks.architectures()
+        except PluginError as error:
+            self._fail(record, error)
+            raise
+        if key is not None:
+            write_facts(point, Facts(key, architectures, hooks.import_notes))
+        self._facts[plugin_name] = architectures
+        return architectures
+
+    def _fail(self, record: Plugin, error: PluginError) -> None:
+        incompatible = isinstance(error, IncompatiblePluginError)
+        self._hooks.pop(record.name, None)
+        self._errors[record.name] = error
+        self._records[record.name] = dataclasses.replace(
+            record,
+            state=PluginState.incompatible if incompatible else PluginState.broken,
+            error=str(error),
+            cause=error.__cause__,
+        )
+
+    def _installation_words(self) -> str:
+        problem = self.installation_problem()
+        return f" {problem[0].upper()}{problem[1:]}." if problem else ""
+
+
+def _declared_plugins(pyproject: Path) -> set[str]:
+    """Names of the plugins in a checkout's own pyproject.toml; empty where there is no checkout."""
+    try:
+        project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+        return set(project["entry-points"][ENTRY_POINT_GROUP]) if project["name"] == _DISTRIBUTION else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

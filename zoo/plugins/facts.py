@@ -1,0 +1,245 @@
+"""Facts about architectures as a plugin gives them: checked, and kept on disk so that listing imports no plugin.
+
+What is kept belongs to one distribution in one version, to the versions of what it requires, and to the times of its
+files; when any of these differ, when the kept file is damaged or cannot be written, the plugin is asked again.
+"""
+
+import dataclasses
+import hashlib
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zoo.architecture import Architecture, Option, Preprocessing, Weights
+from zoo.decoding import shown
+from zoo.errors import OptionError, StorageError
+from zoo.files import cache_folder, write_atomically
+from zoo.names import canonical, is_name
+from zoo.plugins.entry_points import EntryPoint
+
+_FORMAT = 1
+_MOST_FILES = 2000
+
+
+class FactsError(Exception):
+    """Facts that break a rule; the message says which, without naming the plugin."""
+
+
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of one plugin.
+
+    Attributes:
+        key: What it was true for.
+        architectures: As the plugin listed them, :attr:`Architecture.plugin` filled in.
+        notes: What was noticed when the plugin was imported.
+    """
+
+    key: dict[str, str]
+    architectures: tuple[Architecture, ...]
+    notes: tuple[str, ...] = ()
+
+
+def check_architectures(returned: object, *, plugin: str) -> tuple[Architecture, ...]:
+    """Check what ``zoo_architectures`` returned and fill in the plugin's name.
+
+    Raises:
+        FactsError: It is no sequence of architectures, a name is there twice, or a fact is not possible.
+    """
+    if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
+        raise FactsError(f"it returned {_kind(returned)} instead of a list of Architecture")
+    checked: dict[str, Architecture] = {}
+    for item in returned:
+        if not isinstance(item, Architecture):
+            raise FactsError(f"it listed {_kind(item)} where an Architecture belongs")
+        try:
+            architecture = _typed(item)
+            _check(architecture)
+        except FactsError as error:
+            raise FactsError(f"architecture {shown(item.name)}: {error}") from error
+        if architecture.name in checked:
+            raise FactsError(f"it lists {architecture.name!r} twice")
+        checked[architecture.name] = dataclasses.replace(architecture, plugin=plugin)
+    return tuple(checked.values())
+
+
+def facts_key(point: EntryPoint, versions: Mapping[str, str]) -> dict[str, str] | None:
+    """What the kept facts of a plugin must have been true for.
+
+    Args:
+        point: Where the plugin comes from.
+        versions: Versions of all distributions by canonical name.
+
+    Returns:
+        None when the plugin's files cannot be found without importing it, or are too many to look at.
+    """
+    files = _file_times(point.value)
+    if files is None:
+        return None
+    required = {canonical(match[0]) for line in point.requires if (match := re.match(r"[A-Za-z0-9._-]+", line))}
+    installed = sorted(f"{name}=={versions[name]}" for name in required if name in versions)
+    return {
+        "format": str(_FORMAT),
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "zoo": f"{versions.get('torch-zoo', '')} {_time(Path(__file__).parents[1] / 'architecture.py')}",
+        "distribution": f"{point.distribution} {point.version} {point.value} {point.origin}",
+        "requires": hashlib.sha256("\n".join(installed).encode()).hexdigest(),
+        "files": files,
+    }
+
+
+def read_facts(point: EntryPoint, key: Mapping[str, str]) -> Facts | None:
+    """The facts kept for this key; None when there are none, or they are damaged."""
+    try:
+        kept = msgspec.json.decode(_path(point).read_bytes(), type=Facts)
+    except (OSError, RuntimeError, ValueError):  # msgspec's errors are ValueErrors
+        return None
+    of_this_plugin = all(architecture.plugin == point.name for architecture in kept.architectures)
+    return kept if kept.key == key and of_this_plugin else None
+
+
+def write_facts(point: EntryPoint, facts: Facts) -> None:
+    """Keep facts on disk. Nothing is kept where the disk does not let us, or where JSON would change them."""
+    with suppress(OSError, RuntimeError, StorageError, ValueError, TypeError):
+        content = msgspec.json.encode(facts)
+        if repr(msgspec.json.decode(content, type=Facts)) == repr(facts):
+            write_atomically(_path(point), content)
+
+
+def _path(point: EntryPoint) -> Path:
+    source = hashlib.sha256(f"{point.distribution}\n{point.value}\n{point.origin}".encode()).hexdigest()
+    return cache_folder() / "facts" / f"{point.name}-{source[:16]}.json"
+
+
+def _file_times(value: str) -> str | None:
+    """A hash over the names, sizes and times of the files of a plugin's top package."""
+    try:
+        spec = find_spec(value.partition(":")[0].partition(".")[0])  # of a top package, which imports nothing
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        roots = [Path(folder) for folder in spec.submodule_search_locations]
+    elif spec.origin is not None:
+        roots = [Path(spec.origin)]
+    else:
+        return None
+    total = hashlib.sha256()
+    for count, path in enumerate(_files(roots)):
+        if count == _MOST_FILES:
+            return None
+        total.update(f"{path}\0{_time(path)}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def _files(roots: Sequence[Path]) -> Iterator[Path]:
+    for root in roots:
+        if not root.is_dir():
+            yield root
+        for folder, folders, names in os.walk(root):
+            folders[:] = sorted(name for name in folders if name != "__pycache__")
+            yield from (Path(folder, name) for name in sorted(names))
+
+
+def _time(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_mtime_ns}:{status.st_size}"
+
+
+def _check(architecture: Architecture) -> None:
+    if not is_name(architecture.name):
+        raise FactsError("a name is made of letters, digits, '_', '-' and '.', and starts with one of the first two")
+    if not architecture.family.strip():
+        raise FactsError("family is empty")
+    if architecture.smallest_input < 1 or architecture.smallest_training_input < 1:
+        raise FactsError("smallest_input and smallest_training_input are at least 1 pixel")
+    _check_preprocessing(architecture.preprocessing)
+    _no_repeats("option", [option.name for option in architecture.options])
+    for option in architecture.options:
+        _check_option(option)
+    tags = [weights.tag for weights in architecture.weights]
+    _no_repeats("weight tag", tags)
+    for weights in architecture.weights:
+        _check_weights(weights)
+    if architecture.default_weights is not None and architecture.default_weights not in tags:
+        raise FactsError(
+            f"default_weights {shown(architecture.default_weights)} is none of its tags: {', '.join(tags)}"
+        )
+
+
+def _typed(architecture: Architecture) -> Architecture:
+    """The same facts with every field of its declared type: whole numbers where floats belong become floats."""
+    try:
+        return msgspec.convert(_builtins(architecture), Architecture, strict=True)
+    except msgspec.ValidationError as error:
+        raise FactsError(str(error).replace("`$.", "`")) from error
+
+
+def _builtins(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _builtins(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _builtins(item) for key, item in value.items()}
+    return [_builtins(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _check_preprocessing(preprocessing: Preprocessing) -> None:
+    channels = preprocessing.input_size[0]
+    if min(preprocessing.input_size) < 1:
+        raise FactsError(f"input_size {preprocessing.input_size} has an edge below 1")
+    if len(preprocessing.mean) != channels or len(preprocessing.std) != channels:
+        raise FactsError(f"mean and std need one value for each of the {channels} channels of input_size")
+    if not all(map(math.isfinite, (*preprocessing.mean, *preprocessing.std))) or min(preprocessing.std) <= 0:
+        raise FactsError("mean and std are finite, and std is above 0")
+    if not 0 < preprocessing.crop_pct <= 1:
+        raise FactsError(f"crop_pct {preprocessing.crop_pct} is not above 0 and at most 1")
+
+
+def _check_option(option: Option) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", option.name):
+        raise FactsError(f"option {shown(option.name)} is not a name of lower-case letters, digits and '_'")
+    for limit in (option.minimum, option.maximum):
+        if limit is not None and not math.isfinite(limit):
+            raise FactsError(f"option {option.name}: a limit is a finite number, or None for none")
+    try:
+        for value in (option.default, *option.choices):
+            if type(option.parse(value)) is not type(value):
+                raise FactsError(f"option {option.name}: {shown(value)} has another type than the default")
+    except OptionError as error:
+        raise FactsError(f"its own default or choice is not allowed: {error}".rstrip(".")) from error
+
+
+def _check_weights(weights: Weights) -> None:
+    if not is_name(weights.tag):
+        raise FactsError(f"weight tag {shown(weights.tag)} is not a name of letters, digits, '_', '-' and '.'")
+    if weights.num_classes < 0 or weights.in_channels < 1:
+        raise FactsError(f"weights {weights.tag}: num_classes is at least 0 and in_channels at least 1")
+    if not re.fullmatch(r"([0-9a-f]{8,64})?", weights.sha256_prefix):
+        raise FactsError(f"weights {weights.tag}: sha256_prefix is 8 to 64 lower-case hex digits, or empty")
+    if not all(map(math.isfinite, weights.metrics.values())):
+        raise FactsError(f"weights {weights.tag}: metrics are finite numbers")
+    if weights.preprocessing is not None:
+        _check_preprocessing(weights.preprocessing)
+
+
+def _no_repeats(what: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise FactsError(f"{what} {shown(name)} is there twice")
+
+
+def _kind(value: object) -> str:
+    return (
+        "nothing" if value is None else f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    )

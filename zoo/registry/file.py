@@ -1,0 +1,244 @@
+"""One registry.toml: read it safely and decode it strictly.
+
+Every error names the file, the line where a text scan finds it, the dotted key and what would be allowed.
+"""
+
+import math
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from zoo.architecture import OptionValue
+from zoo.decoding import Misfit, T, shown, strict
+from zoo.errors import RegistryError
+from zoo.names import is_name
+from zoo.recipes import Recipe
+from zoo.registry.tables import (
+    Discovery,
+    FileTable,
+    PluginPin,
+    PluginTable,
+    Preset,
+    PresetTable,
+    RecipeTable,
+    decode_phase,
+)
+from zoo.registry.toml_lines import Key, TomlLines
+
+SCHEMA = 1
+SIZE_LIMIT_BYTES = 1 << 20
+_TABLES = ("discovery", "presets", "plugins", "recipes")
+_WEIGHT_FILE = re.compile(r"[/\\]|\.(safetensors|pth|pt|bin)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class RegistryFile:
+    """The decoded content of one file.
+
+    Attributes:
+        path: Where it was found, absolute.
+        lines: Where its keys stand.
+        discovery: The table of that name.
+        presets: By name.
+        plugins: By name.
+        recipes: By name.
+    """
+
+    path: Path
+    lines: TomlLines
+    discovery: Discovery
+    presets: Mapping[str, Preset]
+    plugins: Mapping[str, PluginPin]
+    recipes: Mapping[str, Recipe]
+
+    def place(self, *key: str | int) -> str:
+        """``file:line`` of a key, or the file alone when the line is not found."""
+        return _place(self.path, self.lines, key)
+
+
+def read_registry_file(path: Path, *, modules_allowed: bool) -> RegistryFile:
+    """Read and decode one file.
+
+    Args:
+        path: A regular file of at most 1 MiB of UTF-8.
+        modules_allowed: False for a file that merely lies in the working directory: it may not name a module to import.
+
+    Raises:
+        RegistryError: The file cannot be read, is not TOML, or something in it is unknown or not allowed.
+    """
+    text = _read_text(path)
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        raise RegistryError(f"{path} is not valid TOML: {error or 'it is nested too deeply'}.") from error
+    return _Decoder(path, text).decode(content, modules_allowed=modules_allowed)
+
+
+class _Decoder:
+    """Decodes table after table, so that an error has its whole key."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = TomlLines(text)
+
+    def decode(self, content: dict[str, Any], *, modules_allowed: bool) -> RegistryFile:
+        schema = content.get("schema", SCHEMA)
+        if type(schema) is not int or schema != SCHEMA:
+            newer = isinstance(schema, int) and schema > SCHEMA
+            advice = "; a newer zoo wrote it: pip install -U torch-zoo" if newer else ""
+            raise self.error(("schema",), f"{shown(schema)} is not {SCHEMA}, the one this zoo reads{advice}")
+        whole = {key: {} if key in _TABLES else value for key, value in content.items()}
+        self._strict(whole, FileTable, ())
+        presets, plugins, recipes = (self._named_tables(content, name) for name in ("presets", "plugins", "recipes"))
+        return RegistryFile(
+            path=self.path,
+            lines=self.lines,
+            discovery=self._strict(content.get("discovery", {}), Discovery, ("discovery",)),
+            presets={name: self._preset(name, table) for name, table in presets.items()},
+            plugins={name: self._pin(name, table, modules_allowed) for name, table in plugins.items()},
+            recipes={name: self._recipe(name, table) for name, table in recipes.items()},
+        )
+
+    def error(self, key: Key, text: str) -> RegistryError:
+        return RegistryError(
+            f"{_place(self.path, self.lines, key)}: {_dotted(key)}: {text}{'' if text[-1] in '.?' else '.'}"
+        )
+
+    def _strict(self, table: object, kind: type[T], key: Key) -> T:
+        try:
+            return strict(table, kind)
+        except Misfit as misfit:
+            raise self.error((*key, *misfit.path), misfit.text) from None
+
+    def _named_tables(self, content: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        tables = content.get(kind, {})
+        if not isinstance(tables, dict):
+            raise self.error((kind,), f"{shown(tables)} is not a table; write [{kind}.NAME]")
+        for name in tables:
+            if not is_name(name):
+                raise self.error(
+                    (kind, name),
+                    "a name is made of letters, digits, '_', '-' and '.', and starts with one of the first two",
+                )
+        return tables
+
+    def _preset(self, name: str, table: object) -> Preset:
+        key = ("presets", name)
+        options: dict[str, OptionValue] = {}
+        if isinstance(table, dict) and isinstance(table.get("options"), dict):
+            options = {k: self._option(v, (*key, "options", k)) for k, v in table["options"].items()}
+        preset = self._strict(table, PresetTable, key)
+        if preset.sha256 is not None and preset.weights is None:
+            raise self.error((*key, "sha256"), "a hash needs the weights it belongs to; add weights = …")
+        return Preset(
+            name=name,
+            base=preset.base,
+            num_classes=preset.num_classes,
+            weights=None if preset.weights is None else self._weights(preset.weights, (*key, "weights")),
+            sha256=(preset.sha256 or "").lower(),
+            recipe=preset.recipe or "",
+            options=options,
+            origin=_place(self.path, self.lines, key),
+        )
+
+    def _option(self, value: object, key: Key) -> OptionValue:
+        if isinstance(value, list) and all(type(number) is int for number in value):
+            return tuple(value)
+        if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+            raise self.error(
+                key, f"{shown(value)} is not a value of an option: true, false, a finite number, text or whole numbers"
+            )
+        return value
+
+    def _weights(self, weights: str, key: Key) -> str:
+        """A tag as it is; a file as an absolute path that stays in this file's folder."""
+        if not _WEIGHT_FILE.search(weights):
+            if not is_name(weights):
+                raise self.error(key, f"{shown(weights)} is neither a tag nor a file's path")
+            return weights
+        folder = self.path.resolve().parent
+        advice = f"give a path inside {folder}, with / between folders"
+        outside = PurePosixPath(weights).is_absolute() or PureWindowsPath(weights).drive or "\\" in weights
+        if outside or not weights.isprintable() or ".." in PurePosixPath(weights).parts:
+            raise self.error(key, f"{shown(weights)} may leave this file's folder: {advice}")
+        try:
+            path = (folder / weights).resolve()
+        except (OSError, RuntimeError) as error:
+            raise self.error(key, f"{shown(weights)} cannot be followed ({error}): {advice}") from error
+        if not path.is_relative_to(folder):
+            raise self.error(key, f"{shown(weights)} leads to {path}, out of this file's folder: {advice}")
+        if path.exists() and not path.is_file():
+            raise self.error(key, f"{shown(weights)} is not a file")
+        return str(path)
+
+    def _pin(self, name: str, table: object, modules_allowed: bool) -> PluginPin:
+        key = ("plugins", name)
+        pin = self._strict(table, PluginTable, key)
+        if pin.module and not modules_allowed:
+            raise self.error(
+                (*key, "module"),
+                "a file found in the working directory may not name code to import; "
+                f"if you trust it, pass it by name: --registry {self.path.name}",
+            )
+        if pin.version:
+            from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+            try:
+                SpecifierSet(pin.version)
+            except InvalidSpecifier as error:
+                raise self.error(
+                    (*key, "version"), f'{shown(pin.version)} is not a range of versions such as ">=0.1,<1"'
+                ) from error
+        return PluginPin(name, distribution=pin.distribution, version=pin.version, module=pin.module)
+
+    def _recipe(self, name: str, table: object) -> Recipe:
+        key = ("recipes", name)
+        recipe = self._strict(table, RecipeTable, key)
+        phases = []
+        for position, phase in enumerate(recipe.phases):
+            try:
+                phases.append(decode_phase(phase))
+            except Misfit as misfit:
+                raise self.error((*key, "phases", position, *misfit.path), misfit.text) from None
+        return Recipe(name=name, phases=tuple(phases))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        # Not blocking, so that a FIFO is refused instead of waited for.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise RegistryError(f"{path} is not a regular file; zoo reads registries from plain TOML files.")
+            content = file.read(SIZE_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise RegistryError(f"cannot read {path}: {error.strerror or error}.") from error
+    except ValueError as error:  # a NUL in the path
+        raise RegistryError(f"cannot read {shown(str(path))}: {error}.") from error
+    if len(content) > SIZE_LIMIT_BYTES:
+        raise RegistryError(f"{path} is larger than {SIZE_LIMIT_BYTES >> 20} MiB; that is no registry.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise RegistryError(f"{path}:{line} is not UTF-8; save the file in that encoding.") from error
+
+
+def _place(path: Path, lines: TomlLines, key: Key) -> str:
+    line = lines.find(key)
+    return f"{path}:{line}" if line else str(path)
+
+
+def _dotted(key: Key) -> str:
+    words = ""
+    for part in key:
+        if isinstance(part, int):
+            words += f"[{part}]"
+        else:
+            words += ("." if words else "") + (part if is_name(part) and "." not in part else shown(part))
+    return words
