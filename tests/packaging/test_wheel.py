@@ -56,7 +56,12 @@ def _run(command: Path, *arguments: object, folder: Path) -> str:
 
 def test_the_wheel_holds_what_the_command_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"zoo/registry.toml", "zoo/py.typed", "zoo/weights/imagenet1k.txt", "zoo/report/templates/style.css"} <= names
+    assert {
+        "zoo/registry.toml",
+        "zoo/py.typed",
+        "zoo/weights/imagenet1k.txt",
+        "zoo/report/templates/style.css",
+    } <= names
     assert {"zoo_resnet/__init__.py", "zoo_simple_cnn/model.py"} <= names
     assert not any(name.startswith(("tests/", "plugins/", "benchmarks/")) for name in names)
 

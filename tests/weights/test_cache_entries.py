@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from zoo.weights import cache_entries
 from zoo.errors import ArtifactError, WeightsError
 from zoo.files import cache_folder
 from zoo.models import build_model, request_model
@@ -23,6 +22,7 @@ from zoo.state_files import (
     read_state_file,
     write_safetensors,
 )
+from zoo.weights import cache_entries
 from zoo.weights.cache_entries import open_local
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool]
