@@ -11,45 +11,47 @@ from time import monotonic
 from typing import Any, Literal, overload
 
 from zoo.artifact import Header, write_artifact
-from zoo.errors import OptionError, UsageError, ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.faults import fault
 from zoo.features.frozen import FeatureCache
+from zoo.jobs.place import find_place
 from zoo.jobs.plan import Plan, estimate
-from zoo.jobs.proof import (
-    largest_difference,
-)
+from zoo.jobs.preparation import check_fit, prepare, say_what_was_loaded
+from zoo.jobs.proof import largest_difference
 from zoo.jobs.recipe_choice import choose_recipe
-from zoo.jobs.resuming import OWN_DATA, StoredRun, entry_point, open_checkpoints, stoppable, versions
+from zoo.jobs.resuming import OWN_DATA, StoredRun
 from zoo.jobs.run_facts import config_of, header_of, report_facts
 from zoo.jobs.tracking import find_trackers, open_trackers
-from zoo.labelled import LabelledImages, load_images
-from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
+from zoo.labelled import LabelledImages
+from zoo.models import Model, load_artifact, request_model
 from zoo.phases import Front, restored_layout, run_phases
-from zoo.phases.feed import pass_choices, split_logits
-from zoo.phases.stepwise import expanded
+from zoo.phases.feed import split_logits
 from zoo.plugins import Plugins
 from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Progress, Silent
 from zoo.recipes import Augment, Phase, Recipe
 from zoo.report import render
-from zoo.runs import (
-    ARTIFACT,
-    CONFIG,
-    REPORT,
-    Run,
-    RunFolder,
-    UnwrittenFolder,
-    exists_error,
-    free_folder,
-    last_folder,
-)
-from zoo.sources.own_data import as_folder
+from zoo.runs import ARTIFACT, REPORT, Run, RunFolder, UnwrittenFolder
 from zoo.tasks import Task
 from zoo.training.callbacks import Callback, RunInfo, TrainerState
 from zoo.training.checkpoint import Cadence
-from zoo.training.distributed import joined
-from zoo.training.engine import Engine, choose_device, choose_numerics
+from zoo.training.engine import Engine, choose_device
 from zoo.training.losses import Criterion
+
+# Settings that config.toml holds as they were given.
+_KEPT_AS_GIVEN = (
+    "model",
+    "in_channels",
+    "on_bad_image",
+    "seed",
+    "group_by",
+    "workers",
+    "cache",
+    "checkpoint_every",
+    "offline",
+    "allow_pth",
+    "locked",
+)
 
 
 @overload
@@ -157,24 +159,10 @@ def finetune(  # type: ignore[misc]
     """
     if resume is not None:
         _refuse_settings(locals())
-        stored = StoredRun.read(Path(resume))
-        if (finished := stored.finished()) is not None:
-            progress.warn(f"{stored.folder} is finished: there is nothing to resume.")
-            return finished
-        stored.check_criterion(criterion)
-        if changed := stored.versions_that_changed():
-            progress.warn(f"{changed}: the result may differ in its last bits from that of a run without a stop.")
-        resumed: Run = finetune(
-            stored.data(data),
-            **stored.settings(inspect.signature(finetune).parameters),
-            criterion=criterion,
-            callbacks=callbacks,
-            progress=progress,
-            _stored=stored,
-        )
-        return resumed
+        return _go_on(Path(resume), data, criterion=criterion, callbacks=callbacks, progress=progress)
     if data is None or model is None:
         raise UsageError("finetune needs data and a model, or a run to resume.")
+    asked = {name: value for name, value in locals().items() if name in _KEPT_AS_GIVEN}
     started = monotonic()
     Cadence.parse(checkpoint_every)
     # Facts only, so that a wrong request costs nothing.
@@ -188,125 +176,78 @@ def finetune(  # type: ignore[misc]
     )
     split_seed = seed if split_seed is None else split_seed
     with ExitStack() as stack:
-        ranks = stack.enter_context(joined())
-        if not ranks.is_first:
-            progress = Silent()
-        torch_device = choose_device(ranks.device(device))
-        source = stack.enter_context(as_folder(data, offline=offline, progress=progress))
-        restarted = _stored is None and ranks.restarts > 0
-        if restarted:
-            _stored = _left_by_restart(output, source, request)
-        folder = _stored.folder if _stored else Path()
-        if _stored is None and ranks.is_first:
-            folder = _choose_folder(output, source, request, restarted=restarted)
-        folder = Path(ranks.told_by_first(str(folder)))
+        place = stack.enter_context(
+            find_place(data, output, request, stored=_stored, offline=offline, progress=progress)
+        )
+        progress = place.progress
 
-        # 1 and 2: find the images, decode every one of them, split them, check the splits.
-        images = load_images(
-            source,
-            preprocessing=effective_preprocessing(request),
+        # 1 to 3: find the images, decode every one of them, split them, check the splits; the model, with a head for
+        # these classes.
+        prepared = prepare(
+            plugins,
+            request,
+            chosen,
+            place.source,
+            device=choose_device(place.ranks.device(device)),
+            precision=precision,
             on_bad_image=on_bad_image,
+            seed=seed,
             split_seed=split_seed,
             group_by=group_by,
             workers=workers,
-            seed=seed,
-            progress=progress,
-        )
-        images = replace(images, rank=ranks.rank, world_size=ranks.world_size)
-
-        chosen = images.task.suited(chosen)
-
-        # 3: the model, with a head for these classes.
-        built = build_model(
-            plugins,
-            request,
-            classes=images.classes,
-            seed=seed,
             offline=offline,
             allow_pth=allow_pth,
             locked=locked,
+            ranks=place.ranks,
+            stored=place.stored,
             progress=progress,
         )
-        if _stored is not None:
-            _stored.check_data(images.fingerprint)
-        images = images.prepared_for(built.preprocessing)
-        asked_epochs = [phase.epochs for phase in chosen.phases]
-        chosen = expanded(chosen, built.chain())
-        check_fit(built, chosen)
-        numerics = _stored.numerics if _stored else choose_numerics(built.module, torch_device, precision=precision)
-        engine = Engine(torch_device, numerics, rank=ranks.rank, world_size=ranks.world_size)
-        say_what_was_loaded(built, chosen, engine, progress)
+        images, built, engine = prepared.images, prepared.model, prepared.engine
+        check_fit(built, prepared.recipe)
+        say_what_was_loaded(built, prepared.recipe, engine, progress)
         if dry_run:
-            return estimate(built, images, chosen, engine=engine, folder=folder, cache=cache)
+            return estimate(built, images, prepared.recipe, engine=engine, folder=place.folder, cache=cache)
 
         # 4 and 5: train phase by phase, keep the best, write everything down as it comes.
+        stored = {} if place.stored is None else place.stored.config
         features = None
         if cache:
-            asked = precision if _stored is None else _stored.config.get("feature_precision", precision)
-            features = built.feature_cache(images.digests, device=torch_device, precision=asked)
-        config = {
+            wanted = stored.get("feature_precision", precision)
+            features = built.feature_cache(images.digests, device=engine.device, precision=wanted)
+        settings = {
+            **asked,
             "data": str(data) if isinstance(data, str | Path) else OWN_DATA,
-            "working_folder": str(Path.cwd()),
-            "fingerprint": images.fingerprint,
-            "model": model,
             "weights": request.weights or "none",
-            "in_channels": in_channels,
-            "image_size": built.preprocessing.input_size[1],
-            "on_bad_image": on_bad_image,
-            "seed": seed,
             "split_seed": split_seed,
-            "group_by": group_by,
-            "device": device if ranks.world_size > 1 else str(torch_device),
-            "workers": workers,
-            "cache": cache,
-            "feature_precision": features.precision if features is not None else None,
+            "device": device if place.ranks.world_size > 1 else str(engine.device),
             "registry": str(registry) if registry is not None else None,
-            "checkpoint_every": checkpoint_every,
-            "offline": offline,
-            "allow_pth": allow_pth,
-            "locked": locked,
             "own_criterion": criterion is not None,
-            "recipe_epochs": asked_epochs if _stored is None else _stored.config["recipe_epochs"],
             "track": [hooks.record.name for hooks in trackers] or None,
-            "options": dict(built.options),
-            "features": pass_choices(built.chain(), chosen, engine=engine, cache=features),
-            "versions": versions(),
+            "recipe_epochs": stored.get("recipe_epochs", [phase.epochs for phase in chosen.phases]),
         }
-        run_info = RunInfo(folder, config_of(config, chosen, engine), resumed=_stored is not None)
-        followers = open_trackers(trackers, run_info, progress)
-        told = [*callbacks, *(followers if ranks.is_first else ())]
-
-        is_begun = _stored is not None or restarted
-        run_folder = RunFolder(folder, resume=is_begun) if ranks.is_first else UnwrittenFolder(folder)
-        stack.callback(run_folder.close)
-        stop = stack.enter_context(stoppable(folder, progress))
-        checkpoints = open_checkpoints(folder, every=checkpoint_every, writes=ranks.is_first, progress=progress)
-        if _stored is None:
-            run_folder.write_config(config_of(config, chosen, engine))
-        elif restarted and not _stored.is_of(config_of(config, chosen, engine)):
-            raise exists_error(folder)
-        snapshot = None if _stored is None else entry_point(checkpoints, run_folder, engine=engine, progress=progress)
+        config = config_of(prepared, settings, features=features)
+        followers = open_trackers(trackers, RunInfo(place.folder, config, resumed=place.stored is not None), progress)
+        told = [*callbacks, *(followers if place.ranks.is_first else ())]
+        run = stack.enter_context(place.opened(config, checkpoint_every=checkpoint_every, engine=engine))
         outcome = run_phases(
             built.chain(),
             images,
-            chosen,
+            prepared.recipe,
             preprocessing=built.preprocessing,
             engine=engine,
             num_classes=len(images.classes),
             task=images.task,
             seed=seed,
             criterion=criterion,
-            callbacks=[_MetricsWriter(run_folder), *told],
+            callbacks=[_MetricsWriter(run.folder), *told],
             features=features,
-            checkpoints=checkpoints,
-            resume=snapshot,
-            stop=stop,
+            checkpoints=run.checkpoints,
+            resume=run.snapshot,
+            stop=run.stop,
             progress=progress,
         )
-
-        chosen = outcome.as_trained(chosen)
-        if checkpoints.written:
-            progress.note(f"{checkpoints.written} checkpoints were saved, in {checkpoints.seconds:.1f} s")
+        if run.checkpoints.written:
+            progress.note(f"{run.checkpoints.written} checkpoints were saved, in {run.checkpoints.seconds:.1f} s")
 
         # 6: measure, write the artifact, read it back into a fresh model and compare.
         task, metrics = measure(
@@ -318,40 +259,37 @@ def finetune(  # type: ignore[misc]
             progress=progress,
         )
         restored_layout(built.module)
-        if not ranks.is_first:
-            return Run(folder, folder / ARTIFACT, folder / REPORT, metrics, outcome.history, monotonic() - started)
-        header = header_of(
-            built,
-            images,
-            chosen,
-            outcome,
-            engine,
-            task=task,
-            features=features,
-            metrics=metrics,
-            seed=seed,
-            split_seed=split_seed,
-        )
-        artifact = folder / ARTIFACT
-        fault("artifact")
-        sha256 = write_artifact(artifact, header, built.hooks.export_state(built.architecture, built.module))
-        difference = _verified(plugins, artifact, header)
+        artifact, report = place.folder / ARTIFACT, place.folder / REPORT
+        trained = replace(prepared, recipe=outcome.as_trained(prepared.recipe))
+        proof = {}
+        if place.ranks.is_first:
+            header = header_of(trained, outcome, task=task, features=features, metrics=metrics, settings=settings)
+            proof = _proven(plugins, artifact, header, built)
 
         # 7: say what came of it.
-        run = Run(folder, artifact, folder / REPORT, metrics, outcome.history, monotonic() - started)
-        facts = report_facts(run, built, images, chosen, outcome, engine, config=config)
-        facts["artifact"] = {
-            "file": ARTIFACT,
-            "bytes": artifact.stat().st_size,
-            "sha256": sha256,
-            "verified": {"max_difference": difference},
-        }
-        fault("report")
-        run_folder.write_report(render(facts))
-        checkpoints.clear()
-        for callback in told:
-            callback.on_finish(metrics)
-        return run
+        finished = Run(place.folder, artifact, report, metrics, outcome.history, monotonic() - started)
+        if place.ranks.is_first:
+            facts = report_facts(finished, trained, outcome, config=config)
+            fault("report")
+            run.folder.write_report(render({**facts, "artifact": proof}))
+            run.checkpoints.clear()
+            for callback in told:
+                callback.on_finish(metrics)
+        return finished
+
+
+def _go_on(folder: Path, data: Any, *, criterion: Criterion | None, progress: Progress, **given: Any) -> Run:
+    """Go on with a run, from its beginning to its end with everything as its ``config.toml`` says."""
+    stored = StoredRun.read(folder)
+    if (finished := stored.finished()) is not None:
+        progress.warn(f"{folder} is finished: there is nothing to resume.")
+        return finished
+    stored.check_criterion(criterion)
+    if changed := stored.versions_that_changed():
+        progress.warn(f"{changed}: the result may differ in its last bits from that of a run without a stop.")
+    settings = stored.settings(inspect.signature(finetune).parameters)
+    run: Run = finetune(stored.data(data), **settings, criterion=criterion, progress=progress, _stored=stored, **given)
+    return run
 
 
 def _refuse_settings(given: Mapping[str, Any]) -> None:
@@ -362,49 +300,6 @@ def _refuse_settings(given: Mapping[str, Any]) -> None:
     if refused:
         raise UsageError(
             f"a resumed run takes everything from its config.toml: leave out {', '.join(refused)}, or train anew."
-        )
-
-
-def check_fit(model: Model, recipe: Recipe) -> None:
-    """Refuse phases that the model cannot train, before anything is written.
-
-    Raises:
-        OptionError: A phase names a stage that is not there or asks for what does not go with it, or the images are
-            too small to train on.
-    """
-    size = min(model.preprocessing.input_size[1:])
-    smallest = model.architecture.smallest_training_input
-    chain = model.chain()
-    trains_backbone = any(chain.cut(phase.train).frozen_stages < len(chain) - 1 for phase in recipe.phases)
-    if trains_backbone and size < smallest:
-        raise OptionError(
-            f"image size {size} is too small to train {model.architecture.name}: it needs at least {smallest} pixels."
-        )
-    for i, phase in enumerate(recipe.phases):
-        if phase.cutmix and chain.cut(phase.train).frozen_stages:
-            raise OptionError(
-                f"phase {i + 1} of recipe {recipe.name!r}: cutmix cuts images, and with train = {phase.train!r} what "
-                "trains sees features; use mixup, or train = 'all'."
-            )
-
-
-def say_what_was_loaded(model: Model, recipe: Recipe, engine: Engine, progress: Progress) -> None:
-    """Tell what the model is, where its values come from, and what is odd about that."""
-    source, loaded = model.source, model.loaded
-    values = sum(parameter.numel() for parameter in model.module.parameters())
-    origin = "random values" if source.kind == "random" else f"weights {source.spec}"
-    progress.note(
-        f"{model.architecture.full_name}: {values:,} parameters, {origin}, input "
-        f"{' × '.join(map(str, model.preprocessing.input_size))}, {engine.device}, {engine.numerics.precision}"
-    )
-    if loaded.adapted:
-        progress.note(f"adapted to {model.in_channels} channels: {', '.join(loaded.adapted)}")
-    if source.kind != "random" and loaded.initialised:
-        progress.note(f"new values for {', '.join(loaded.initialised)}")
-    if source.kind == "random" and recipe.phases[0].train != "all":
-        progress.warn(
-            f"recipe {recipe.name!r} freezes a part of the model that has random values: nothing was learned there. "
-            "Use --recipe full, or give --weights."
         )
 
 
@@ -450,31 +345,22 @@ class _MetricsWriter(Callback):
         self._folder.append_metrics(row)
 
 
-def _verified(plugins: Plugins, artifact: Path, header: Header) -> float:
-    """Read the artifact back and compare; one that fails is removed, so that none looks finished that is not."""
+def _proven(plugins: Plugins, artifact: Path, header: Header, model: Model) -> dict[str, Any]:
+    """Write the artifact, read it back and compare; one that fails is removed, so that none looks finished that is not.
+
+    Returns:
+        What the report says of it.
+    """
+    fault("artifact")
+    sha256 = write_artifact(artifact, header, model.hooks.export_state(model.architecture, model.module))
     try:
-        return largest_difference(load_artifact(plugins, artifact), header)
+        difference = largest_difference(load_artifact(plugins, artifact), header)
     except ZooError:
         artifact.unlink(missing_ok=True)
         raise
-
-
-def _choose_folder(output: str | Path | None, source: Path, request: Request, *, restarted: bool) -> Path:
-    if output is not None:
-        folder = Path(output)
-        # One that torchrun's first start left before anything was in it is its own.
-        if folder.exists() and not (restarted and not (folder / CONFIG).exists()):
-            raise exists_error(folder)
-        return folder
-    return free_folder(Path("runs"), _stem(source, request))
-
-
-def _left_by_restart(output: str | Path | None, source: Path, request: Request) -> StoredRun | None:
-    """The run that torchrun had begun with the same command before it started all processes anew; None for none."""
-    folder = Path(output) if output is not None else last_folder(Path("runs"), _stem(source, request))
-    return StoredRun.read(folder) if folder is not None and (folder / CONFIG).is_file() else None
-
-
-def _stem(source: Path, request: Request) -> str:
-    name = source.resolve().stem if source.is_file() else source.resolve().name
-    return f"{name or 'images'}-{request.architecture.name}"
+    return {
+        "file": ARTIFACT,
+        "bytes": artifact.stat().st_size,
+        "sha256": sha256,
+        "verified": {"max_difference": difference},
+    }

@@ -6,17 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.jobs.finetuning import check_fit, say_what_was_loaded
+from zoo.jobs.preparation import Prepared, check_fit, prepare, say_what_was_loaded
 from zoo.jobs.recipe_choice import choose_recipe
-from zoo.labelled import LabelledImages, load_images
-from zoo.models import Model, build_model, effective_preprocessing, request_model
+from zoo.models import request_model
 from zoo.phases import Front
-from zoo.phases.stepwise import expanded
 from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Progress, Silent
 from zoo.recipes import Phase
 from zoo.sources.own_data import as_folder
-from zoo.training.engine import Engine, choose_device, choose_numerics
+from zoo.training.engine import choose_device
 from zoo.training.lr_finder import LrCurve, find_lr
 from zoo.training.trainer import Trainer
 
@@ -77,33 +75,30 @@ def lr_find(
         plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
     )
     chosen = choose_recipe(plugins.registry, request, recipe, batch_size=batch_size)
-    torch_device = choose_device(device)
     with as_folder(data, offline=offline, progress=progress) as source:
-        images = load_images(
-            source, preprocessing=effective_preprocessing(request), workers=workers, seed=seed, progress=progress
-        )
-        built = build_model(
+        prepared = prepare(
             plugins,
             request,
-            classes=images.classes,
+            chosen,
+            source,
+            device=choose_device(device),
+            precision=precision,
             seed=seed,
+            workers=workers,
             offline=offline,
             allow_pth=allow_pth,
             locked=locked,
             progress=progress,
         )
-        images = images.prepared_for(built.preprocessing)
-        chosen = expanded(images.task.suited(chosen), built.chain())
-        phase = replace(chosen.phases[0], train=train) if train else chosen.phases[0]
-        check_fit(built, replace(chosen, phases=(phase,)))
-        engine = Engine(torch_device, choose_numerics(built.module, torch_device, precision=precision))
-        say_what_was_loaded(built, chosen, engine, progress)
-        return _curve(built, images, phase, engine=engine, seed=seed, steps=steps, progress=progress)
+        first = prepared.recipe.phases[0]
+        phase = replace(first, train=train) if train else first
+        check_fit(prepared.model, replace(prepared.recipe, phases=(phase,)))
+        say_what_was_loaded(prepared.model, prepared.recipe, prepared.engine, progress)
+        return _curve(prepared, phase, seed=seed, steps=steps, progress=progress)
 
 
-def _curve(
-    model: Model, images: LabelledImages, phase: Phase, *, engine: Engine, seed: int, steps: int, progress: Progress
-) -> LrCurve:
+def _curve(prepared: Prepared, phase: Phase, *, seed: int, steps: int, progress: Progress) -> LrCurve:
+    model, images, engine = prepared.model, prepared.images, prepared.engine
     chain = model.chain()
     cut = chain.cut(phase.train)
     chain.freeze(cut, batch_norm=phase.batch_norm)

@@ -3,36 +3,42 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from zoo.artifact import Header, TrainingData, UsedRecipe
 from zoo.features.frozen import FeatureCache
+from zoo.jobs.preparation import Prepared
 from zoo.jobs.proof import check_logits, freeze_proofs, header_numerics, parent_of, plugin_facts, state_digest
-from zoo.labelled import LabelledImages
-from zoo.models import Model
+from zoo.jobs.resuming import versions
 from zoo.phases import Outcome
+from zoo.phases.feed import pass_choices
 from zoo.recipes import Recipe
 from zoo.registry import phase_data
 from zoo.runs import Run
 from zoo.tasks import Task
-from zoo.training.engine import Engine
 
 
 def header_of(
-    model: Model,
-    images: LabelledImages,
-    recipe: Recipe,
+    trained: Prepared,
     outcome: Outcome,
-    engine: Engine,
     *,
     task: Task,
     features: FeatureCache | None,
     metrics: Mapping[str, Any],
-    seed: int,
-    split_seed: int,
+    settings: Mapping[str, Any],
 ) -> Header:
-    """The header of a finished run's artifact. Equal runs give equal headers."""
+    """The header of a finished run's artifact. Equal runs give equal headers.
+
+    Args:
+        trained: What the phases were run on, with the recipe as it was trained.
+        outcome: What they came to.
+        task: The images' task, with what was decided on the validation images.
+        features: What features depended on, where they were kept.
+        metrics: Figures by split.
+        settings: Of which ``seed`` and ``split_seed`` are stated.
+    """
+    model, images = trained.model, trained.images
     return Header(
         architecture=model.architecture.full_name,
         options=dict(model.options),
@@ -44,30 +50,43 @@ def header_of(
         preprocessing=model.preprocessing,
         parent=parent_of(model),
         freeze=freeze_proofs(outcome.frozen),
-        recipe=UsedRecipe(name=recipe.name, phases=[asdict(phase) for phase in recipe.phases]),
-        seed=seed,
+        recipe=UsedRecipe(name=trained.recipe.name, phases=[asdict(phase) for phase in trained.recipe.phases]),
+        seed=settings["seed"],
         data=TrainingData(
             fingerprint=images.fingerprint,
             counts=images.counts(),
-            split_seed=split_seed if images.was_split else None,
+            split_seed=settings["split_seed"] if images.was_split else None,
         ),
         metrics=dict(metrics),
         numerics=header_numerics(
-            engine.numerics,
+            trained.engine.numerics,
             feature_stages=outcome.feature_stages,
             feature_precision=features.precision if features is not None else "float32",
         ),
-        check=check_logits(model, seed),
+        check=check_logits(model, settings["seed"]),
         state_sha256=state_digest(model),
     )
 
 
-def config_of(config: Mapping[str, Any], recipe: Recipe, engine: Engine) -> dict[str, Any]:
-    """What ``config.toml`` holds: the settings as given and chosen, numerics with their reasons, and the phases."""
-    numerics = engine.numerics
+def config_of(prepared: Prepared, settings: Mapping[str, Any], *, features: FeatureCache | None) -> dict[str, Any]:
+    """What ``config.toml`` holds: the settings as given and chosen, numerics with their reasons, and the phases.
+
+    Args:
+        prepared: What training begins with.
+        settings: What the user asked for.
+        features: What features of frozen parts depend on; None keeps none.
+    """
+    model, numerics = prepared.model, prepared.engine.numerics
     return {
-        **config,
-        "recipe": recipe.name,
+        **settings,
+        "working_folder": str(Path.cwd()),
+        "fingerprint": prepared.images.fingerprint,
+        "image_size": model.preprocessing.input_size[1],
+        "feature_precision": features.precision if features is not None else None,
+        "options": dict(model.options),
+        "features": pass_choices(model.chain(), prepared.recipe, engine=prepared.engine, cache=features),
+        "versions": versions(),
+        "recipe": prepared.recipe.name,
         "numerics": {
             "precision": numerics.precision,
             "channels_last": numerics.channels_last,
@@ -75,21 +94,13 @@ def config_of(config: Mapping[str, Any], recipe: Recipe, engine: Engine) -> dict
             "threads": numerics.threads,
             **{f"{choice}_reason": reason for choice, reason in numerics.reasons.items()},
         },
-        "phases": [phase_data(phase) for phase in recipe.phases],
+        "phases": [phase_data(phase) for phase in prepared.recipe.phases],
     }
 
 
-def report_facts(
-    run: Run,
-    model: Model,
-    images: LabelledImages,
-    recipe: Recipe,
-    outcome: Outcome,
-    engine: Engine,
-    *,
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What :func:`zoo.report.render` draws the report from."""
+def report_facts(run: Run, trained: Prepared, outcome: Outcome, *, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`zoo.report.render` draws the report from, besides the artifact's proof."""
+    model, images, recipe = trained.model, trained.images, trained.recipe
     return {
         "name": run.folder.name,
         "architecture": model.architecture.full_name,
@@ -111,14 +122,14 @@ def report_facts(
         "best": dict(outcome.best),
         "results": run.metrics,
         "freeze": [asdict(part) for part in outcome.frozen],
-        "numerics": asdict(engine.numerics),
+        "numerics": asdict(trained.engine.numerics),
         "commands": [
             ("Classify a photo", f"zoo predict {shlex.quote(str(run.artifact))} PHOTO.jpg"),
             ("Measure it on other photos", f"zoo evaluate {shlex.quote(str(run.artifact))} FOLDER"),
             ("Check the artifact", f"zoo verify {shlex.quote(str(run.artifact))}"),
             ("Train it again", _command(config, recipe)),
         ],
-        "versions": {name: version(name) for name in ("torch-zoo", "torch", "torchvision", "pillow")},
+        "versions": versions(),
         "seconds": {"total": run.seconds},
     }
 
