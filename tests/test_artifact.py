@@ -25,6 +25,7 @@ from zoo.artifact import (
 )
 from zoo.errors import ArtifactError, StorageError
 
+FIGURES = {"accuracy": 0.1 + 0.2, "f1": 0.25, "loss": 1}
 HEADER = Header(
     architecture="tiny/tiny",
     options={"drop": 0.25, "widths": (16, 32), "norm": True, "size": 32, "act": "relu", "one": 1.0},
@@ -34,7 +35,7 @@ HEADER = Header(
     parent=Parent(kind="tag", spec="v1", sha256="ab" * 32, licence="BSD-3-Clause"),
     freeze=[FreezeProof(phase=0, train="head", frozen_stages=3, before="aa", after="aa")],
     recipe=UsedRecipe(name="frozen", phases=[{"epochs": 5, "lr": 0.001, "clip": None}]),
-    metrics={"test": {"accuracy": 0.1 + 0.2, "confusion": [[1, 0], [0, 1]]}},
+    metrics={"test": {**FIGURES, "confusion": [[1, 0], [0, 1]]}},
     check=Check(seed=7, logits=[[0.1, -1e-30, 3.4028234663852886e38]]),
 )
 
@@ -111,14 +112,14 @@ def test_the_metadata_is_one_key_of_canonical_ascii_json(tmp_path: Path) -> None
 
 
 def test_nan_in_the_header_is_refused_by_name(tmp_path: Path) -> None:
-    header = msgspec.structs.replace(HEADER, metrics={"val": {"per_class": [{"f1": float("nan")}]}})
+    header = msgspec.structs.replace(HEADER, metrics={"val": {**FIGURES, "per_class": [{"f1": float("nan")}]}})
     with pytest.raises(ArtifactError, match=r"metrics\.val\.per_class\[0\]\.f1 is nan"):
         write_artifact(tmp_path / "m.safetensors", header, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_a_header_beyond_the_limit_is_refused(tmp_path: Path) -> None:
-    header = msgspec.structs.replace(HEADER, classes=["x" * (1 << 20)] * 17)
+    header = msgspec.structs.replace(HEADER, classes=["x" * (1 << 20) + str(i) for i in range(17)])
     with pytest.raises(ArtifactError, match="the limit is"):
         write_artifact(tmp_path / "m.safetensors", header, {})
 
@@ -165,6 +166,8 @@ def test_fields_of_a_later_zoo_are_passed_over(tmp_path: Path) -> None:
         ({"schema": "1"}, "schema"),
         ({"classes": [1]}, r"classes"),
         ({"classes": []}, "classes is empty"),
+        ({"classes": ["a", "a"]}, "one twice"),
+        ({"metrics": {"test": {**FIGURES, "accuracy": "high"}}}, "metrics.test.accuracy is not a number"),
         ({"in_channels": 9}, "in_channels"),
         ({"plugin": {}}, "name"),
         ({"options": {"drop": {}}}, "options"),
@@ -175,6 +178,7 @@ def test_fields_of_a_later_zoo_are_passed_over(tmp_path: Path) -> None:
         ({"preprocessing": {"std": [0.1, 0.0, 0.1]}}, "std is not above 0"),
         ({"preprocessing": {"mean": [0.1]}}, "mean does not have 3"),
         ({"preprocessing": {"crop_pct": 0}}, "crop_pct"),
+        ({"preprocessing": {"sneaky": 1}}, "preprocessing lacks input_size"),
         ({"check": {"logits": [["a"]]}}, "logits"),
         ({"freeze": [{"phase": -1}]}, "phase"),
     ],

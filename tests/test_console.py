@@ -1,10 +1,12 @@
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 
+from zoo.cli.options import print_json
 from zoo.console import ConsoleProgress, display_width, duration, printable, size, table
 from zoo.progress import Progress
 
@@ -227,3 +229,10 @@ def test_durations_read_as_a_person_says_them(seconds: float, words: str) -> Non
 )
 def test_sizes_read_as_a_person_says_them(count: float, words: str) -> None:
     assert size(count) == words
+
+
+def test_json_holds_names_that_are_no_unicode(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"label": "\udcff Käfer"})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"label": "\udcff Käfer"}
+    assert "Käfer" in printed

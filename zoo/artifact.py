@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -203,6 +204,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         """Check what types cannot say."""
         if not self.classes:
             raise ValueError("classes is empty")
+        if "" in self.classes or len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes has an empty name, or one twice")
+        for split, report in self.metrics.items():
+            for name in ("accuracy", "f1", "loss"):
+                if not isinstance(report.get(name), int | float):
+                    raise ValueError(f"metrics.{split}.{name} is not a number")
         if len(self.thresholds) not in (0, len(self.classes)):
             raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.classes)} classes")
         wrong = _preprocessing_flaw(self.preprocessing, self.in_channels)
@@ -282,7 +289,10 @@ def parse_header(metadata: Mapping[str, str], path: Path) -> Header:
             f"pip install --upgrade torch-zoo."
         )
     try:
-        return msgspec.convert(content, Header)
+        header = msgspec.convert(content, Header)
+        if missing := [field.name for field in fields(Preprocessing) if field.name not in content["preprocessing"]]:
+            raise msgspec.ValidationError(f"preprocessing lacks {', '.join(missing)}")
+        return header
     except (msgspec.ValidationError, RecursionError) as error:
         raise ArtifactError(f"the header of {path} cannot be used: {error}.") from None
 

@@ -13,6 +13,7 @@ from torch import nn
 from zoo.architecture import Architecture, OptionValue, Preprocessing
 from zoo.artifact import Header, read_artifact
 from zoo.chain import Chain
+from zoo.decoding import ascii_safe
 from zoo.errors import OptionError, UsageError, WeightsError
 from zoo.features.frozen import FeatureCache
 from zoo.plugins import PluginHooks, Plugins, Resolved
@@ -371,10 +372,11 @@ def model_of(plugins: Plugins, header: Header, state: Mapping[str, object], *, s
     """
     plugin, _, _ = header.architecture.partition("/")
     if plugin not in {record.name for record in plugins.records()}:
+        distribution, version = ascii_safe(header.plugin.distribution), ascii_safe(header.plugin.version)
         raise WeightsError(
-            f"this artifact's architecture {header.architecture} comes from the plugin {plugin!r} of the distribution "
-            f"{header.plugin.distribution} {header.plugin.version}, which is not installed: "
-            f"pip install {header.plugin.distribution}."
+            f"this artifact's architecture {ascii_safe(header.architecture)} needs the plugin {ascii_safe(plugin)!r}, "
+            f"which is not installed. It says that it was written with the distribution {distribution} {version}; if "
+            f"you trust that: pip install {distribution}."
         )
     resolved = plugins.resolve(header.architecture)
     architecture = resolved.architecture

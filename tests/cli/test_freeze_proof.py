@@ -43,8 +43,12 @@ def zoo_build_model(num_classes, in_channels):
 
 def _finetune(photos: Path, folder: Path, step: int) -> subprocess.CompletedProcess[str]:
     (folder / "leaky_plugin.py").write_text(_PLUGIN.replace("{step}", str(step)))
+    return _run(photos, folder, "leaky/counter")
+
+
+def _run(photos: Path, folder: Path, model: str) -> subprocess.CompletedProcess[str]:
     (folder / "leaky.toml").write_text('[plugins.leaky]\nmodule = "leaky_plugin"\n')
-    command = [sys.executable, "-m", "zoo", "finetune", photos, "--model", "leaky/counter", "--recipe", "frozen"]
+    command = [sys.executable, "-m", "zoo", "finetune", photos, "--model", model, "--recipe", "frozen"]
     return subprocess.run(
         [*map(str, command), "--epochs", "1", "--registry", "leaky.toml", "--output", "run", "--device", "cpu"],
         cwd=folder,
@@ -66,6 +70,86 @@ def test_the_same_plugin_passes_when_it_leaves_the_buffer_alone(photos: Path, tm
     found = _finetune(photos, tmp_path, step=0)
     assert found.returncode == 0, found.stderr
     assert read_header(tmp_path / "run" / "model.safetensors").freeze[0].frozen_stages == 1
+
+
+_LATE = """
+from zoo.architecture import Architecture, Preprocessing
+from zoo.hookspecs import hookimpl
+
+ZOO_HOOK_API = 1
+
+
+@hookimpl
+def zoo_architectures():
+    return [Architecture(name="late", family="leaky", preprocessing=Preprocessing(input_size=(3, 16, 16)))]
+
+
+@hookimpl
+def zoo_build_model(num_classes, in_channels):
+    import torch
+    from torch import nn
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.head = nn.Linear(4, num_classes)
+
+        def forward(self, x):
+            FORWARD
+            return self.head(self.body(x))
+
+    return Model()
+
+
+@hookimpl
+def zoo_stages(model):
+    from zoo.chain import Stage
+
+    return [Stage("body", model.body), Stage("head", model.head)]
+
+
+@hookimpl
+def zoo_export_state(model):
+    EXPORT
+    return state
+
+
+@hookimpl
+def zoo_import_state(state):
+    return {name: tensor.float() for name, tensor in state.items()}
+"""
+# What the whole model does when it runs, which the phases that train its stages one by one never see; then what the
+# export does.
+_LATE_CHANGES = {
+    "nothing": ("pass", "state = model.state_dict()"),
+    "forward moves a frozen weight": (
+        "self.body[0].weight.data.add_(1e-6)",
+        "state = model.state_dict()",
+    ),
+    "export moves a frozen weight": (
+        "pass",
+        "state = model.state_dict(); model.body[0].weight.data.mul_(1.00001)",
+    ),
+    "export writes other values": (
+        "pass",
+        "state = {name: tensor * 1.00001 for name, tensor in model.state_dict().items()}",
+    ),
+    "export rounds to half": ("pass", "state = {name: tensor.half() for name, tensor in model.state_dict().items()}"),
+    "forward ends the process": ("raise SystemExit(0)", "state = model.state_dict()"),
+}
+_LATE_CODES = {"nothing": 0, "export writes other values": 5, "export rounds to half": 5, "forward ends the process": 4}
+
+
+@pytest.mark.parametrize("change", _LATE_CHANGES)
+def test_what_changes_after_the_last_phase_leaves_no_artifact(change: str, photos: Path, tmp_path: Path) -> None:
+    forward, export = _LATE_CHANGES[change]
+    (tmp_path / "leaky_plugin.py").write_text(_LATE.replace("FORWARD", forward).replace("EXPORT", export))
+    found = _run(photos, tmp_path, "leaky/late")
+    assert found.returncode == _LATE_CODES.get(change, 6), found.stderr
+    assert len(list(tmp_path.rglob("*.safetensors"))) == (change == "nothing")
+    if change == "forward ends the process":
+        assert "leaky_plugin.py, line " in found.stderr
 
 
 @pytest.mark.parametrize("recipe", ["frozen", "full"])

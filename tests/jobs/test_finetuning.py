@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 import zoo
-from zoo.artifact import read_artifact, read_header
+from zoo.artifact import read_artifact, read_header, write_artifact
 from zoo.errors import DataError, OptionError, RunExistsError, UnknownNameError, VerifyError
 from zoo.recipes import Phase
 
@@ -105,6 +106,23 @@ def test_verify_refuses_another_parent(run: zoo.Run, photos: Path, tmp_path: Pat
     stranger = zoo.finetune(photos, **SMALL, epochs=1, seed=9, output=tmp_path / "stranger")
     with pytest.raises(VerifyError, match="another file was its parent"):
         zoo.verify(child.artifact, parent=stranger.artifact)
+
+
+def test_verify_believes_no_claim_about_freezing(run: zoo.Run, photos: Path, tmp_path: Path) -> None:
+    child = zoo.finetune(photos, **SMALL, weights=run.artifact, recipe="frozen", epochs=1, output=tmp_path / "child")
+    header, state = read_artifact(child.artifact)
+    (proof,) = header.freeze
+    claims = {
+        "froze 9 stages": [replace(proof, frozen_stages=9)],
+        "froze 0 stages": [replace(proof, frozen_stages=0)],
+        "proofs of freezing for 0": [],
+        "proofs of freezing for 1: last 1": [replace(proof, train="last 1")],
+        "its hash differs": [replace(proof, before="0" * 64, after="0" * 64)],
+    }
+    for words, freeze in claims.items():
+        write_artifact(tmp_path / "claim.safetensors", replace(header, freeze=freeze), state)
+        with pytest.raises(VerifyError, match=words):
+            zoo.verify(tmp_path / "claim.safetensors")
 
 
 def test_a_frozen_recipe_on_pretrained_weights_is_the_default(run: zoo.Run, photos: Path, tmp_path: Path) -> None:

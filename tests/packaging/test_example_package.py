@@ -94,7 +94,8 @@ def test_without_the_package_its_artifact_says_what_to_install(artifact: Path, e
     environment.install(build())
     environment.pip("uninstall", "--yes", "zoo-cifar-resnet")
     error = environment.zoo("verify", artifact, code=5)
-    assert "the distribution zoo-cifar-resnet 0.1.0, which is not installed: pip install zoo-cifar-resnet" in error
+    assert "needs the plugin 'cifar_resnet', which is not installed" in error
+    assert "pip install zoo-cifar-resnet" in error
     assert "cifar_resnet" not in environment.zoo("list")
     assert "no plugin provides 'resnet20'" in environment.zoo("info", "resnet20", code=2)
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import PluginError, ZooError, did_you_mean
 
 # Name of the command -> the module that holds it, and its line in `zoo --help`, which is printed without the module.
 _COMMANDS = {
@@ -104,6 +104,8 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except SystemExit as error:
+        code = _report_exit(error)
     except Exception as error:
         code = _report_bug(error)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the exit code stands, and torchrun sends this to all that are left
@@ -111,8 +113,10 @@ def main() -> NoReturn:
 
 
 def _terminate(*_: object) -> NoReturn:
+    from zoo.training.signals import Terminated
+
     click.echo("terminated.", err=True)
-    sys.exit(_TERMINATED)
+    raise Terminated
 
 
 def _report(error: ZooError) -> int:
@@ -126,6 +130,24 @@ def _report(error: ZooError) -> int:
     who = f"process {rank}: " if rank != "0" else ""
     click.echo(who + click.style("error: ", fg="red", bold=True) + printable(str(error), keep_newlines=True), err=True)
     return error.exit_code
+
+
+def _report_exit(error: SystemExit) -> int:
+    """Leave as SIGTERM asks. What else ends the process is a plugin's code, which does not decide on the exit code."""
+    from zoo.training.signals import Terminated
+
+    if isinstance(error, Terminated):
+        return _TERMINATED
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}, line {place.tb_lineno}" if place else "a plugin"
+    return _report(
+        PluginError(
+            f"{where} ended the process with sys.exit({error.code!r}) in the middle of the work. A model or a plugin "
+            "must raise an error instead; what was under way is lost, and no artifact was written."
+        )
+    )
 
 
 def _report_bug(error: Exception) -> int:

@@ -1,7 +1,5 @@
 """``zoo launch``."""
 
-import sys
-
 import click
 
 from zoo.errors import UsageError
@@ -56,9 +54,9 @@ def launch_command(
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         # A process that a signal ended has its number with a minus.
-        sys.exit(first.exitcode if first.exitcode >= 0 else _SIGNAL_EXIT - first.exitcode)
+        raise click.exceptions.Exit(first.exitcode if first.exitcode >= 0 else _SIGNAL_EXIT - first.exitcode) from None
     except SignalException as error:
-        sys.exit(_SIGNAL_EXIT + int(error.sigval))
+        raise click.exceptions.Exit(_SIGNAL_EXIT + int(error.sigval)) from None
 
 
 def _number(processes: str) -> str:

@@ -71,4 +71,6 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def print_json(document: object) -> None:
     """Print one JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    # What is no Unicode, as bytes of a file name may be, becomes an escape that JSON reads as what it was.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())

@@ -47,3 +47,4 @@ def verify_command(
     if found.frozen_stages:
         whose = f", and they are those of {found.parent}" if found.parent else ""
         click.echo(f"  the first {found.frozen_stages} stages are as every phase froze them{whose}")
+    click.echo("  its figures are as its header states them: 'zoo evaluate' measures them again")

@@ -11,13 +11,13 @@ from time import monotonic
 from typing import Any, Literal, overload
 
 from zoo.artifact import Header, write_artifact
-from zoo.errors import UsageError, ZooError
+from zoo.errors import FreezeError, UsageError, ZooError
 from zoo.faults import fault
 from zoo.features.frozen import FeatureCache
 from zoo.jobs.place import find_place
 from zoo.jobs.plan import Plan, estimate
 from zoo.jobs.preparation import check_fit, prepare, say_what_was_loaded
-from zoo.jobs.proof import largest_difference
+from zoo.jobs.proof import check_claims, frozen_digest, untouched_by
 from zoo.jobs.recipe_choice import choose_recipe
 from zoo.jobs.resuming import OWN_DATA, StoredRun
 from zoo.jobs.run_facts import config_of, header_of, report_facts
@@ -350,11 +350,23 @@ def _proven(plugins: Plugins, artifact: Path, header: Header, model: Model) -> d
 
     Returns:
         What the report says of it.
+
+    Raises:
+        FreezeError: What was frozen changed after the last phase: when the model was measured, or exported.
+        VerifyError: What is read back is not what was trained.
     """
     fault("artifact")
-    sha256 = write_artifact(artifact, header, model.hooks.export_state(model.architecture, model.module))
+    state = model.hooks.export_state(model.architecture, model.module)
+    untouched = untouched_by(header.freeze)
+    if untouched is not None and frozen_digest(model, untouched.train) != untouched.after:
+        raise FreezeError(
+            f"the {untouched.frozen_stages} stages that no phase trained changed after training, when the model was "
+            f"measured or exported: {model.architecture.full_name} of {model.hooks.record.label} changes its own "
+            "parameters or buffers when it runs, or its hook zoo_export_state does. No artifact was written."
+        )
+    sha256 = write_artifact(artifact, header, state)
     try:
-        difference = largest_difference(load_artifact(plugins, artifact), header)
+        difference = check_claims(load_artifact(plugins, artifact), header, artifact)
     except ZooError:
         artifact.unlink(missing_ok=True)
         raise

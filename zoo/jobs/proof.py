@@ -74,17 +74,10 @@ def verify(
     model = load_artifact(plugins, path)
     header = model.header
     assert header is not None
-    if header.state_sha256 and header.state_sha256 != state_digest(model):
-        raise VerifyError(
-            f"the tensors in {path} are not those that training wrote: their hash differs from the header's."
-        )
-    difference = largest_difference(model, header)
-    untouched = min((proof.frozen_stages for proof in header.freeze), default=0)
-    proof = next((proof for proof in header.freeze if proof.frozen_stages == untouched), None)
-    if untouched and proof is not None and _frozen_digest(model, proof) != proof.after:
-        raise VerifyError(f"the frozen part of {path} is not what training left: its hash differs from the header's.")
+    difference = check_claims(model, header, path)
+    proof = untouched_by(header.freeze)
     if parent is not None:
-        if not untouched or proof is None:
+        if proof is None:
             raise VerifyError(
                 f"{path} has no part that every phase froze, so there is nothing to compare with {parent}."
             )
@@ -104,11 +97,55 @@ def verify(
             allow_pth=allow_pth,
             locked=locked,
         )
-        if _frozen_digest(original, proof) != proof.before:
+        if frozen_digest(original, proof.train) != proof.before:
             raise VerifyError(
                 f"the frozen part of {path} is not that of {parent}: another file was its parent, or it was changed."
             )
-    return Verification(path, difference, untouched, str(parent or ""))
+    return Verification(path, difference, proof.frozen_stages if proof else 0, str(parent or ""))
+
+
+def check_claims(model: Model, header: Header, path: Path) -> float:
+    """Compare a model that was read from an artifact with what the header says of tensors, stages and logits.
+
+    Returns:
+        How far its check logits are from the recorded ones, relative to the largest of those.
+
+    Raises:
+        VerifyError: Something differs.
+    """
+    if header.state_sha256 and header.state_sha256 != state_digest(model):
+        raise VerifyError(
+            f"the tensors in {path} are not those that training wrote: their hash differs from the header's."
+        )
+    trained = [phase["train"] for phase in header.recipe.phases if "train" in phase]
+    if trained != [proof.train for proof in header.freeze]:
+        raise VerifyError(
+            f"{path} tells of {len(trained)} phase(s), {', '.join(trained) or 'none'}, and has proofs of freezing for "
+            f"{len(header.freeze)}: {', '.join(proof.train for proof in header.freeze) or 'none'}."
+        )
+    chain = model.chain()
+    for proof in header.freeze:
+        frozen = chain.cut(proof.train).frozen_stages
+        if frozen != proof.frozen_stages:
+            raise VerifyError(
+                f"{path} says that train = {proof.train!r} froze {proof.frozen_stages} stages of "
+                f"{model.architecture.full_name}; it freezes {frozen}."
+            )
+    if (proof := untouched_by(header.freeze)) and frozen_digest(model, proof.train) != proof.after:
+        raise VerifyError(f"the frozen part of {path} is not what training left: its hash differs from the header's.")
+    return largest_difference(model, header)
+
+
+def untouched_by(frozen: Sequence[FreezeProof]) -> FreezeProof | None:
+    """The proof for the stages that no phase trained; None where every stage was trained."""
+    least = min(frozen, key=lambda proof: proof.frozen_stages, default=None)
+    return least if least is not None and least.frozen_stages else None
+
+
+def frozen_digest(model: Model, train: str) -> str:
+    """SHA-256 over the tensors of a model that a phase with this ``train`` freezes."""
+    chain = model.chain()
+    return chain.digest(chain.cut(train))
 
 
 def check_logits(model: Model, seed: int) -> Check:
@@ -182,11 +219,6 @@ def header_numerics(
         feature_stages=feature_stages,
         feature_precision=feature_precision if feature_stages else "",
     )
-
-
-def _frozen_digest(model: Model, proof: FreezeProof) -> str:
-    chain = model.chain()
-    return chain.digest(chain.cut(proof.train))
 
 
 def _logits(model: Model, seed: int) -> Tensor:
