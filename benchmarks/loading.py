@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-import results
 import timm
 import torch
 import torchvision
+from common import table, write_section
+from results import machine
 from safetensors.torch import save_file
 from torch import nn
 
@@ -44,11 +45,17 @@ def main() -> None:
             rows += found
             notes.append(note)
     headers = ["model", "way", "ready, ms", "first logits, ms", "ready: times zoo", "first logits: times zoo"]
-    title = f"Loading from zoo's cache ({arguments.repeats} interleaved rounds, {arguments.threads} threads, medians)"
-    if arguments.dry_run:
-        print(*map(str, rows), *notes, sep="\n")
-    else:
-        print(results.append(title, headers, rows, notes=notes))
+    text = "\n\n".join(
+        [
+            f"`python benchmarks/loading.py --repeats {arguments.repeats} --threads {arguments.threads}`",
+            f"{machine()}. Medians of {arguments.repeats} interleaved rounds, {arguments.threads} threads.",
+            table(headers, rows),
+            *notes,
+        ]
+    )
+    print(text)
+    if not arguments.dry_run:
+        write_section("Loading from zoo's cache", text)
 
 
 def compare(name: str, folder: Path, repeats: int) -> tuple[list[list[object]], str]:

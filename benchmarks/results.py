@@ -1,9 +1,7 @@
-"""Where benchmarks write what they found: a section with the machine, the versions and one table in RESULTS.md."""
+"""Where benchmarks write what they found, and on which machine."""
 
 import os
 import platform
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,15 +19,3 @@ def machine() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "torch-zoo"))
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     return f"{processor}, {cores} cores, {system}, {versions}, {load}"
-
-
-def append(title: str, headers: Sequence[str], rows: Sequence[Sequence[object]], *, notes: Sequence[str] = ()) -> str:
-    """Add a section to RESULTS.md and return its text."""
-    lines = [f"## {title}", "", f"{datetime.now(UTC):%Y-%m-%d}. {machine()}", ""]
-    lines += [f"| {' | '.join(map(str, cells))} |" for cells in (headers, ["---"] * len(headers), *rows)]
-    lines += ["", *notes, ""] if notes else [""]
-    text = "\n".join(lines)
-    start = "" if RESULTS.exists() else "# Results of the benchmarks, each section as its script wrote it\n\n"
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(f"{start}{text}\n")
-    return text

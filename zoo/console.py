@@ -11,6 +11,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, TextIO
 
 from zoo.progress import Advance
@@ -38,7 +39,7 @@ def printable(text: object, *, keep_newlines: bool = False) -> str:
         A string that every UTF-8 stream accepts, for example ``"\\x1b[31mcat"``.
     """
     text = str(text)
-    if text.isascii() and text.isprintable():
+    if text.isprintable():  # none of the characters meant here is
         return text
     return "".join(character if character == "\n" and keep_newlines else _escaped(character) for character in text)
 
@@ -47,12 +48,7 @@ def display_width(text: str) -> int:
     """Columns that a text takes on a terminal: 2 for East Asian wide characters, 0 for combining marks."""
     if text.isascii():
         return len(text)
-    return sum(
-        0
-        if unicodedata.category(character) in ("Mn", "Me", "Cf")
-        else 1 + (unicodedata.east_asian_width(character) in "WF")
-        for character in text
-    )
+    return sum(map(_columns, text))
 
 
 class ConsoleProgress:
@@ -200,18 +196,13 @@ def table(
             drawn.add_row(*(Text(cell) for cell in row))
         _console(out).print(drawn)
         return
-    lines = [list(headers), *cells]
-    widths = [max(display_width(line[column]) for line in lines) for column in range(len(headers))]
     if title:
         _write(printable(title), out)
-    printed = []
-    for line in lines:
-        padded = (
-            " " * (width - display_width(cell)) + cell if numeric else cell + " " * (width - display_width(cell))
-            for cell, width, numeric in zip(line, widths, to_right, strict=True)
-        )
-        printed.append("  ".join(padded).rstrip())
-    _write("\n".join(printed), out)
+    columns = [
+        _aligned([header, *(row[column] for row in cells)], numeric)
+        for column, (header, numeric) in enumerate(zip(headers, to_right, strict=True))
+    ]
+    _write("\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True)), out)
 
 
 def duration(seconds: float) -> str:
@@ -235,10 +226,24 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+@cache
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 1 + (unicodedata.east_asian_width(character) in "WF")
+
+
 def _escaped(character: str) -> str:
     if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI_CONTROLS:
         return character.encode("unicode_escape").decode("ascii")
     return character
+
+
+def _aligned(cells: Sequence[str], to_right: bool) -> list[str]:
+    widths = [display_width(cell) for cell in cells]
+    widest = max(widths)
+    gaps = [" " * (widest - width) for width in widths]
+    return [gap + cell if to_right else cell + gap for gap, cell in zip(gaps, cells, strict=True)]
 
 
 def _amount(done: int, total: int | None, unit: str) -> str:

@@ -25,6 +25,7 @@ from zoo.errors import (
 )
 from zoo.plugins import Plugins, PluginState
 from zoo.plugins.entry_points import find_entry_points, from_metadata
+from zoo.plugins.facts import ListedWeights
 from zoo.registry import load_registry
 
 GOOD = """
@@ -483,6 +484,18 @@ def test_kept_facts_equal_the_plugins_own_and_spare_its_import(site: Site) -> No
     assert found.hooks("lab").record.state is PluginState.loaded
 
 
+def test_a_listing_says_what_the_facts_say_and_spares_the_import(site: Site) -> None:
+    site.install("lab-zoo", "1.0", {"lab": "lab"}, {"lab": "    import torch" + RICH})
+    for state in (PluginState.loaded, PluginState.not_loaded):
+        found = plugins()
+        (listed,) = [a for a in found.listed() if a.plugin == "lab"]
+        assert (found.record("lab").state, len(found.record("lab").notes)) == (state, 1)
+        assert (listed.full_name, listed.family, listed.default_weights) == ("lab/tiny", "läb", "a")
+        assert (listed.preprocessing.input_size, listed.weights) == ((1, 8, 8), (ListedWeights(tag="a", url=None),))
+        site.forget_modules()
+    assert [a.full_name for a in found.listed()] == [a.full_name for a in found.architectures()]
+
+
 def test_facts_are_asked_for_again_when_anything_they_rest_on_changes(site: Site) -> None:
     site.install("base", "1.0", {})
     site.install(
@@ -519,7 +532,10 @@ def test_damaged_facts_are_passed_over(site: Site, data: st.DataObject) -> None:
     content = kept.read_bytes()
     cut = data.draw(st.integers(0, len(content)))
     kept.write_bytes(content[:cut] + data.draw(st.sampled_from([b"", b"\xff", b"[" * 5000, b'"', b"\0"])))
+    damaged = kept.read_bytes()
     assert full_names(plugins()) == expected
+    kept.write_bytes(damaged)
+    assert {architecture.full_name for architecture in plugins().listed()} == expected
     kept.write_bytes(content)
 
 

@@ -24,7 +24,7 @@ def doctor_command(registry: Path | None, as_json: bool, traceback: bool) -> Non
     from zoo.console import printable, table
 
     plugins = open_plugins(registry)
-    plugins.architectures()
+    plugins.listed()
     found: dict[str, Any] = {
         "machine": _machine(),
         "packages": {name: _version(name) for name in (*_PACKAGES, *_EXTRAS)},

@@ -11,6 +11,7 @@ from zoo.architecture import Architecture
 from zoo.cli.options import plain_options, print_json
 from zoo.errors import ArtifactError
 from zoo.plugins.catalogue import matching, open_plugins
+from zoo.plugins.facts import Listed
 
 
 @click.command("list")
@@ -25,7 +26,7 @@ def list_command(
     from zoo.console import table
 
     plugins = open_plugins(registry)
-    found = matching(plugins.architectures(), pattern, family=family, pretrained=pretrained)
+    found = matching(plugins.listed(), pattern, family=family, pretrained=pretrained)
     if as_json:
         print_json([_row(architecture) for architecture in found])
         return
@@ -138,7 +139,7 @@ def _accuracy(report: Mapping[str, Any]) -> str:
     return f"every label right {report['accuracy']:.2%}{found}"
 
 
-def _row(architecture: Architecture) -> dict[str, object]:
+def _row(architecture: Listed) -> dict[str, object]:
     return {
         "name": architecture.full_name,
         "family": architecture.family,
@@ -149,7 +150,7 @@ def _row(architecture: Architecture) -> dict[str, object]:
     }
 
 
-def _size(architecture: Architecture) -> str:
+def _size(architecture: Architecture | Listed) -> str:
     return "×".join(map(str, architecture.preprocessing.input_size[1:]))
 
 

@@ -1,6 +1,5 @@
 """Options that several commands share, each defined once."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +70,8 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def print_json(document: object) -> None:
     """Print one JSON document on stdout."""
+    import json
+
     text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
     # What is no Unicode, as bytes of a file name may be, becomes an escape that JSON reads as what it was.
     click.echo(text.encode("utf-8", "backslashreplace").decode())

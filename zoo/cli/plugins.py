@@ -25,7 +25,7 @@ def list_plugins(registry: Path | None, as_json: bool, traceback: bool) -> None:
     from zoo.console import printable, table
 
     plugins = open_plugins(registry)
-    counts = Counter(architecture.plugin for architecture in plugins.architectures())
+    counts = Counter(architecture.plugin for architecture in plugins.listed())
     records = plugins.records()
     if as_json:
         print_json([_row(record, counts[record.name]) for record in records])
@@ -138,7 +138,7 @@ def refresh_command(registry: Path | None, as_json: bool, traceback: bool) -> No
 
     shutil.rmtree(cache_folder() / "facts", ignore_errors=True)
     plugins = open_plugins(registry)
-    counts = Counter(architecture.plugin for architecture in plugins.architectures())
+    counts = Counter(architecture.plugin for architecture in plugins.listed())
     if as_json:
         print_json([_row(record, counts[record.name]) for record in plugins.records()])
         return

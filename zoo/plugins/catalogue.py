@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo.architecture import Architecture
 from zoo.plugins import Plugins
+from zoo.plugins.facts import Listed
 from zoo.registry import load_registry
+
+_NUMBERS = re.compile(r"([0-9]+)")
 
 
 def open_plugins(registry: str | Path | None = None) -> Plugins:
@@ -35,13 +37,13 @@ def list_models(pattern: str = "", *, pretrained: bool = False, registry: str | 
     Returns:
         Names such as ``"resnet/resnet50"``. No torch is imported, and no plugin whose facts are known.
     """
-    found = matching(open_plugins(registry).architectures(), pattern, pretrained=pretrained)
+    found = matching(open_plugins(registry).listed(), pattern, pretrained=pretrained)
     return [architecture.full_name for architecture in found]
 
 
 def matching(
-    architectures: Iterable[Architecture], pattern: str = "", *, family: str = "", pretrained: bool = False
-) -> list[Architecture]:
+    architectures: Iterable[Listed], pattern: str = "", *, family: str = "", pretrained: bool = False
+) -> list[Listed]:
     """The architectures whose full name fits ``pattern``, sorted by plugin and natural order of the name."""
     lowered = pattern.lower()
     chosen = [
@@ -54,13 +56,15 @@ def matching(
     return sorted(chosen, key=lambda architecture: _natural(architecture.full_name))
 
 
-def _fits(architecture: Architecture, pattern: str) -> bool:
+def _fits(architecture: Listed, pattern: str) -> bool:
     name = architecture.full_name.lower()
     if any(sign in pattern for sign in "*?["):
         return fnmatchcase(name, pattern) or fnmatchcase(architecture.name.lower(), pattern)
     return pattern in name
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts numbers inside names by their value."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+def _natural(name: str) -> list[str | int]:
+    """A key that sorts numbers inside names by their value: text and numbers take turns."""
+    parts: list[str | int] = list(_NUMBERS.split(name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -29,21 +29,57 @@ _FORMAT = 1
 _MOST_FILES = 2000
 
 
+class ListedInput(msgspec.Struct, frozen=True):
+    """The part of :class:`~zoo.architecture.Preprocessing` that listings show."""
+
+    input_size: tuple[int, int, int]
+
+
+class ListedWeights(msgspec.Struct, frozen=True):
+    """The part of :class:`~zoo.architecture.Weights` that listings show."""
+
+    tag: str
+    url: str | None
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """The part of :class:`~zoo.architecture.Architecture` that listings show.
+
+    Read from the same file as the whole, ten times as fast: what is not named here is passed over.
+    """
+
+    name: str
+    family: str
+    plugin: str
+    preprocessing: ListedInput
+    weights: tuple[ListedWeights, ...]
+    default_weights: str | None
+
+    @property
+    def full_name(self) -> str:
+        """``plugin/name``."""
+        return f"{self.plugin}/{self.name}"
+
+
+A = TypeVar("A", bound=Architecture | Listed)
+
+
 class FactsError(Exception):
     """Facts that break a rule; the message says which, without naming the plugin."""
 
 
-class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Facts(msgspec.Struct, Generic[A], frozen=True, forbid_unknown_fields=True):
     """What is kept of one plugin.
 
     Attributes:
         key: What it was true for.
-        architectures: As the plugin listed them, :attr:`Architecture.plugin` filled in.
+        architectures: As the plugin listed them, :attr:`Architecture.plugin` filled in; read in full, or as
+            :class:`Listed`.
         notes: What was noticed when the plugin was imported.
     """
 
     key: dict[str, str]
-    architectures: tuple[Architecture, ...]
+    architectures: tuple[A, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -95,21 +131,27 @@ def facts_key(point: EntryPoint, versions: Mapping[str, str]) -> dict[str, str] 
     }
 
 
-def read_facts(point: EntryPoint, key: Mapping[str, str]) -> Facts | None:
-    """The facts kept for this key; None when there are none, or they are damaged."""
+def read_facts(point: EntryPoint, key: Mapping[str, str], kind: type[A]) -> Facts[A] | None:
+    """The facts kept for this key; None when there are none, or they are damaged.
+
+    Args:
+        point: Where the plugin comes from.
+        key: What they must have been true for.
+        kind: How much of each architecture to read: :class:`~zoo.architecture.Architecture`, or :class:`Listed`.
+    """
     try:
-        kept = msgspec.json.decode(_path(point).read_bytes(), type=Facts)
+        kept: Facts[A] = msgspec.json.decode(_path(point).read_bytes(), type=Facts[kind])  # type: ignore[valid-type]
     except (OSError, RuntimeError, ValueError):  # msgspec's errors are ValueErrors
         return None
     of_this_plugin = all(architecture.plugin == point.name for architecture in kept.architectures)
     return kept if kept.key == key and of_this_plugin else None
 
 
-def write_facts(point: EntryPoint, facts: Facts) -> None:
+def write_facts(point: EntryPoint, facts: Facts[Architecture]) -> None:
     """Keep facts on disk. Nothing is kept where the disk does not let us, or where JSON would change them."""
     with suppress(OSError, RuntimeError, StorageError, ValueError, TypeError):
         content = msgspec.json.encode(facts)
-        if repr(msgspec.json.decode(content, type=Facts)) == repr(facts):
+        if repr(msgspec.json.decode(content, type=Facts[Architecture])) == repr(facts):
             write_atomically(_path(point), content)
 
 
