@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from zoo.architecture import Architecture, OptionValue
 from zoo.chain import Chain
-from zoo.plugins import PluginHooks, Plugins
+from zoo.plugins import Plugins
 from zoo.plugins.catalogue import open_plugins
+from zoo.plugins.hooks import PluginHooks
 from zoo.state_files import read_state, write_safetensors
 from zoo.weights import build
 

@@ -30,7 +30,6 @@ The command line prints the message and leaves with ``exit_code``; Python caller
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class ZooError(Exception):
@@ -147,6 +146,8 @@ def did_you_mean(asked: str, known: Iterable[str]) -> str:
     Returns:
         For example ``" Did you mean 'resnet50'?"``, with its leading space.
     """
+    from difflib import get_close_matches
+
     by_lower_case = {name.lower(): name for name in known}
     matches = get_close_matches(asked.lower(), by_lower_case, n=3, cutoff=0.6)
     if not matches:

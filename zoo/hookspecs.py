@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from zoo.training.callbacks import Callback, RunInfo
 
 PROJECT = "zoo"
-ENTRY_POINT_GROUP = "zoo.plugins"
 HOOK_API = 1
 
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -16,8 +16,9 @@ from zoo.chain import Chain
 from zoo.decoding import ascii_safe
 from zoo.errors import OptionError, UsageError, WeightsError
 from zoo.features.frozen import FeatureCache
-from zoo.plugins import PluginHooks, Plugins, Resolved
+from zoo.plugins import Plugins, Resolved
 from zoo.plugins.catalogue import open_plugins
+from zoo.plugins.hooks import PluginHooks
 from zoo.progress import Progress, Silent
 from zoo.registry.lockfile import is_locked, lock_path, read_lock
 from zoo.tasks import Task, task_of

@@ -18,8 +18,8 @@ from zoo_timm.data import CATALOGUE
 from zoo.architecture import Architecture, OptionValue, Weights
 from zoo.chain import Chain
 from zoo.errors import OptionError
-from zoo.plugins import PluginHooks
 from zoo.plugins.facts import check_architectures
+from zoo.plugins.hooks import PluginHooks
 from zoo.weights import build
 
 HooksOf = Callable[[str], pluggy.HookRelay]

@@ -65,7 +65,7 @@ class Scale(nn.Module):
 
 
 class Hooks:
-    """The calls of zoo.plugins.PluginHooks, made directly."""
+    """The calls of zoo.plugins.hooks.PluginHooks, made directly."""
 
     def build_model(
         self, architecture: Architecture, *, num_classes: int, in_channels: int, options: Mapping[str, Any]

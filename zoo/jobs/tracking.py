@@ -8,7 +8,8 @@ from contextlib import redirect_stdout
 
 from zoo.decoding import shown
 from zoo.errors import PluginError, UnknownNameError, ZooError, did_you_mean
-from zoo.plugins import PluginHooks, Plugins
+from zoo.plugins import Plugins
+from zoo.plugins.hooks import PluginHooks
 from zoo.progress import Progress
 from zoo.training.callbacks import Callback, RunInfo, TrainerState
 from zoo.training.signals import Terminated

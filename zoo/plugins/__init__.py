@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
 from zoo.architecture import Architecture
 from zoo.decoding import shown
 from zoo.errors import (
@@ -27,19 +25,18 @@ from zoo.errors import (
     ZooError,
     did_you_mean,
 )
-from zoo.hookspecs import ENTRY_POINT_GROUP
 from zoo.names import canonical, is_name
-from zoo.plugins.entry_points import EntryPoint, Installed, find_entry_points, from_metadata
-from zoo.plugins.facts import A, Facts, Listed, facts_key, read_facts, write_facts
-from zoo.plugins.hooks import PluginHooks, load_plugin
+from zoo.plugins.entry_points import ENTRY_POINT_GROUP, EntryPoint, Installed, find_entry_points, from_metadata
+from zoo.plugins.facts import A, Facts, Listed, facts_key, listed, read_facts, write_facts
 from zoo.plugins.records import Plugin, PluginState, plugin_records
 
 if TYPE_CHECKING:
     import importlib.metadata
 
+    from zoo.plugins.hooks import PluginHooks
     from zoo.registry import Preset, Registry
 
-__all__ = ["Plugin", "PluginHooks", "PluginState", "Plugins", "Resolved"]
+__all__ = ["Plugin", "PluginState", "Plugins", "Resolved"]
 
 T = TypeVar("T")
 _DISTRIBUTION = "torch-zoo"
@@ -166,6 +163,8 @@ class Plugins:
         if record.state in _ERRORS:
             raise _ERRORS[record.state](record.error)
         if plugin_name not in self._hooks:
+            from zoo.plugins.hooks import load_plugin  # with pluggy and more, which listings do without
+
             try:
                 hooks = load_plugin(record, versions=self._installed.versions)
             except PluginError as error:
@@ -259,8 +258,7 @@ class Plugins:
             kept = self._kept(record, *self._facts_place(record), Listed)
             if kept is not None:
                 return kept
-        architectures = self._architectures_of(plugin_name)
-        return msgspec.convert(architectures, tuple[Listed, ...], from_attributes=True)
+        return listed(self._architectures_of(plugin_name))
 
     def _facts_place(self, record: Plugin) -> tuple[EntryPoint, dict[str, str] | None]:
         point = EntryPoint(

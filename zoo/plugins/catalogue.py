@@ -57,6 +57,8 @@ def matching(
 
 
 def _fits(architecture: Listed, pattern: str) -> bool:
+    if not pattern:
+        return True
     name = architecture.full_name.lower()
     if any(sign in pattern for sign in "*?["):
         return fnmatchcase(name, pattern) or fnmatchcase(architecture.name.lower(), pattern)

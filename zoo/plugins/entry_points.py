@@ -18,6 +18,8 @@ from zoo.names import canonical
 if TYPE_CHECKING:
     import importlib.metadata
 
+ENTRY_POINT_GROUP = "zoo.plugins"
+
 
 @dataclass(frozen=True)
 class EntryPoint:

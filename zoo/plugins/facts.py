@@ -25,7 +25,7 @@ from zoo.files import cache_folder, write_atomically
 from zoo.names import canonical, is_name
 from zoo.plugins.entry_points import EntryPoint
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_FILES = 2000
 
 
@@ -43,10 +43,7 @@ class ListedWeights(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """The part of :class:`~zoo.architecture.Architecture` that listings show.
-
-    Read from the same file as the whole, ten times as fast: what is not named here is passed over.
-    """
+    """The part of :class:`~zoo.architecture.Architecture` that listings show."""
 
     name: str
     family: str
@@ -140,19 +137,30 @@ def read_facts(point: EntryPoint, key: Mapping[str, str], kind: type[A]) -> Fact
         kind: How much of each architecture to read: :class:`~zoo.architecture.Architecture`, or :class:`Listed`.
     """
     try:
-        kept: Facts[A] = msgspec.json.decode(_path(point).read_bytes(), type=Facts[kind])  # type: ignore[valid-type]
+        with _path(point).open("rb") as file:
+            content = file.readline() if kind is Listed else file.read().partition(b"\n")[2]
+        kept: Facts[A] = msgspec.json.decode(content, type=Facts[kind])  # type: ignore[valid-type]
     except (OSError, RuntimeError, ValueError):  # msgspec's errors are ValueErrors
         return None
     of_this_plugin = all(architecture.plugin == point.name for architecture in kept.architectures)
     return kept if kept.key == key and of_this_plugin else None
 
 
+def listed(architectures: tuple[Architecture, ...]) -> tuple[Listed, ...]:
+    """What listings show of architectures."""
+    return msgspec.convert(architectures, tuple[Listed, ...], from_attributes=True)
+
+
 def write_facts(point: EntryPoint, facts: Facts[Architecture]) -> None:
-    """Keep facts on disk. Nothing is kept where the disk does not let us, or where JSON would change them."""
+    """Keep facts on disk: on the first line what listings show, on the second everything.
+
+    Nothing is kept where the disk does not let us, or where JSON would change the facts.
+    """
     with suppress(OSError, RuntimeError, StorageError, ValueError, TypeError):
         content = msgspec.json.encode(facts)
         if repr(msgspec.json.decode(content, type=Facts[Architecture])) == repr(facts):
-            write_atomically(_path(point), content)
+            first = Facts(facts.key, listed(facts.architectures), facts.notes)
+            write_atomically(_path(point), msgspec.json.encode(first) + b"\n" + content)
 
 
 def _path(point: EntryPoint) -> Path:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError
-from zoo.hookspecs import ENTRY_POINT_GROUP
 from zoo.plugins import Plugins
 from zoo.plugins.catalogue import open_plugins
+from zoo.plugins.entry_points import ENTRY_POINT_GROUP
 from zoo.registry import load_registry
 
 

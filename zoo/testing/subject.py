@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from zoo.architecture import Architecture, OptionValue
 from zoo.chain import Chain, Stage
-from zoo.plugins import PluginHooks, Plugins
+from zoo.plugins import Plugins
+from zoo.plugins.hooks import PluginHooks
 from zoo.testing.check import fail_unless
 from zoo.testing.probe import Findings, probe
 

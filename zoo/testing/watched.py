@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from zoo.architecture import Architecture
-from zoo.plugins import Plugin, PluginHooks
-from zoo.plugins.hooks import load_plugin
+from zoo.plugins import Plugin
+from zoo.plugins.hooks import PluginHooks, load_plugin
 from zoo.testing.probe import Findings, Task
 
 _HEAVY = ("torch", "torchvision", "timm")

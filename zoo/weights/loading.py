@@ -16,7 +16,7 @@ from zoo.weights.fitting import Fitting, LoadReport, differ_by_name
 
 if TYPE_CHECKING:
     from zoo.architecture import Architecture, OptionValue
-    from zoo.plugins import PluginHooks
+    from zoo.plugins.hooks import PluginHooks
 
 _INITIALISERS = frozenset(
     {
