@@ -131,7 +131,7 @@ def check_claims(model: Model, header: Header, path: Path) -> float:
                 f"{path} says that train = {proof.train!r} froze {proof.frozen_stages} stages of "
                 f"{model.architecture.full_name}; it freezes {frozen}."
             )
-    if (proof := untouched_by(header.freeze)) and frozen_digest(model, proof.train) != proof.after:
+    if (rests := untouched_by(header.freeze)) and frozen_digest(model, rests.train) != rests.after:
         raise VerifyError(f"the frozen part of {path} is not what training left: its hash differs from the header's.")
     return largest_difference(model, header)
 
