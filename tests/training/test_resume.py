@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from zoo.chain import Chain
+from zoo.errors import TrainingError
 from zoo.recipes import Phase
+from zoo.training import trainer
 from zoo.training.checkpoint import Snapshot
 from zoo.training.signals import StopRequest
 from zoo.training.trainer import Stopped
@@ -143,6 +145,28 @@ def test_a_stop_during_validation_is_entered_before_it(
         fit(phase, chain, val=val, trainer={"stop": stop}, saver=saver)
     ((at, (snapshot, tensors)),) = saver.kept.items()
     assert at == STEPS_AN_EPOCH
+    resumed = new_chain()
+    resumed.model.load_state_dict(tensors)
+    _, result = fit(phase, resumed, resume=snapshot)
+    assert bytes_of(resumed) == bytes_of(expected)
+    assert without_times(result.history) == without_times(uninterrupted.history)
+
+
+def test_giving_up_on_losses_that_are_not_finite_saves_the_state_before_them(
+    fit: Any, new_chain: Any, bytes_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phase = PHASES["everything"]
+    bad_steps = "loss:14-23:value"  # two parts a step: the last five steps of the second epoch
+    with monkeypatch.context() as patient:
+        patient.setattr(trainer, "_BAD_STEPS", 99)
+        patient.setenv("ZOO_FAULT", f"{bad_steps},patient:1:value")
+        expected, uninterrupted = fit(phase, new_chain())
+    monkeypatch.setenv("ZOO_FAULT", f"{bad_steps},impatient:1:value")
+    chain = new_chain()
+    saver = KeptSaver(chain, every=1000)
+    with pytest.raises(TrainingError, match="which is saved"):
+        fit(phase, chain, saver=saver)
+    ((snapshot, tensors),) = saver.kept.values()
     resumed = new_chain()
     resumed.model.load_state_dict(tensors)
     _, result = fit(phase, resumed, resume=snapshot)

@@ -4,16 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from zoo.errors import TrainingError, UsageError
-
-# How long a process waits for the others. A process that dies is noticed at once; this is for one that hangs, and for
-# what one does alone while the others wait, such as writing a checkpoint to a slow disk.
-_PATIENCE = timedelta(minutes=10)
+from zoo.training.meeting import PATIENCE, agreed_start, end_with_parent
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Ranks:
         rank: Its number; 0 writes and prints.
         world_size: How many there are.
         local_rank: Its number on this machine.
-        restarts: How often torchrun has started them anew.
+        restarts: How often torchrun has started them anew, on whichever machine it counted most.
     """
 
     rank: int = 0
@@ -78,17 +75,29 @@ def joined() -> Iterator[Ranks]:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if dist.is_available() and dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, restarts)
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+    elif "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        end_with_parent()
+        ranks = _join(local_rank, restarts)
+        try:
+            yield ranks
+        finally:
+            if ranks.world_size > 1:
+                dist.destroy_process_group()
+    else:
         yield Ranks(restarts=restarts)
-        return
+
+
+def _join(local_rank: int, restarts: int) -> Ranks:
     # Decisions are taken on the CPU, where they make no process wait for its GPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        store, rank, world_size = next(rendezvous("env://", timeout=PATIENCE))
+        store.set_timeout(PATIENCE)
+        start = agreed_start(store, rank, world_size)
+        counts = torch.tensor([restarts, start.number])
+        if world_size > 1:
+            dist.init_process_group(backend, store=start.store, rank=rank, world_size=world_size, timeout=PATIENCE)
+            dist.all_reduce(counts, dist.ReduceOp.MAX)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the other processes of this run could not be reached: {error}") from error
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, restarts)
-    finally:
-        dist.destroy_process_group()
+    return Ranks(rank, world_size, local_rank, restarts=int(counts.max()))

@@ -245,22 +245,22 @@ class Trainer:
                     fit.average.update(state.step_in_phase)
                 advance(1)
                 self._after_step(train, fit, saver)
-        self._notice_bad_steps(train, fit)
+        self._notice_bad_steps(train, fit, saver)
 
     def _after_step(self, train: Batches, fit: FitState, saver: Saver | None) -> None:
         stops = fit.stepper.stop != 0 and saver is not None
         # The last step's checkpoint is that of the next epoch's beginning, with this one's row.
         due = saver is not None and fit.step_in_epoch < len(train) and saver.due(fit.state.step)
         if stops or due or self.engine.device.type != "cuda" or fit.step_in_epoch % _STEPS_BETWEEN_CHECKS == 0:
-            self._notice_bad_steps(train, fit)
+            self._notice_bad_steps(train, fit, saver)
         if saver is not None and (stops or due):
             saver.save(fit.state.step, fit.snapshot())
         if stops:
             self.stop.signal = fit.stepper.stop
             raise Stopped
 
-    def _notice_bad_steps(self, train: Batches, fit: FitState) -> None:
-        """Say which steps were skipped because something was not finite, and give up after several in a row."""
+    def _notice_bad_steps(self, train: Batches, fit: FitState, saver: Saver | None) -> None:
+        """Say which steps were skipped because something was not finite; save and give up after several in a row."""
         flags = fit.totals.new_finite_flags()
         for step, finite in enumerate(flags, start=len(fit.totals) - len(flags)):
             if finite:
@@ -275,9 +275,14 @@ class Trainer:
                 f"the loss or its gradient was not finite at step {step + 1} of epoch {fit.state.epoch + 1}, on {names}"
             )
             if fit.bad_steps >= _BAD_STEPS:
+                fit.bad_steps = 0
+                if saver is not None:
+                    saver.save(fit.state.step, fit.snapshot())
                 raise TrainingError(
                     f"{what}; so were the {_BAD_STEPS - 1} steps before it, and training ends here. None of them "
-                    "changed the model. Look at these images, or lower the learning rate."
+                    "changed the model"
+                    + (", which is saved; resumed, the run goes on after them" if saver is not None else "")
+                    + ". Look at these images, or lower the learning rate."
                 )
             self.progress.warn(f"{what}: this step is skipped.")
 
