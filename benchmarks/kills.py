@@ -158,13 +158,14 @@ def terminated(runs: Runs, last: int, expected: str) -> list[list[object]]:
     return lines
 
 
-def control(runs: Runs, step: int) -> list[list[object]]:
+def control(runs: Runs) -> list[list[object]]:
     """A row for each part of the state that is left out."""
     code, said = runs.finetune("control")
     if code:
         raise RuntimeError(said)
     expected = runs.digest("control")
-    runs.finetune("cut", fault=f"step:{step}:kill")
+    last = int(runs.rows("control")[-1]["step"])
+    runs.finetune("cut", fault=f"step:{last}:kill")
     lines: list[list[object]] = []
     for part in ("nothing", *_PARTS):
         shutil.copytree(runs.folder / "cut", runs.folder / "less")
@@ -193,7 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     WORK.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=WORK))
-    images, epochs = (120, (10, 6)) if options.quick else (600, (30, 12))
+    images, epochs = (120, (10, 6)) if options.quick else (600, (22, 8))
     data = photos(images, size=(64, 64))
     runs = Runs(folder / "runs", data, epochs)
     code, said = runs.finetune("whole")
@@ -206,7 +207,7 @@ def main() -> None:
     kills = killed(runs, cuts(ends), expected)
     terms = terminated(runs, ends[-1], expected)
     # With so high a last rate an earlier state is the best, so that it counts whether it was kept.
-    controls = control(Runs(folder / "control", data, (epochs[0] // 5, epochs[1] // 3), last_lr=0.3), ends[-1] // 4)
+    controls = control(Runs(folder / "control", data, (epochs[0] // 4, epochs[1] // 3), last_lr=0.3))
 
     same = sum(line[-1] == "equal" for line in kills)
     exact = sum(line[-1] is True for line in terms)

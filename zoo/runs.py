@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from zoo.errors import RunExistsError
+from zoo.faults import fault
 from zoo.files import storage_error, write_atomically
 
 CONFIG = "config.toml"
@@ -89,6 +90,7 @@ class RunFolder:
             StorageError: The line cannot be written.
         """
         try:
+            fault("metrics")
             with (self.path / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:

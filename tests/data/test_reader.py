@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -219,3 +220,16 @@ def test_more_than_a_fifth_is_never_left_out(tmp_path: Path, paths: list[Path]) 
         DataError, match=r"3 of 11 images \(27%\) cannot be read, and --on-bad-image skip leaves out 20%"
     ):
         ImageReader([*paths, *bad], SMALL, on_bad="skip").scan()
+
+
+def test_an_image_that_is_never_read_is_named(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.data.reader._PATIENCE_S", 0.2)
+    silent = tmp_path / "silent.png"
+    os.mkfifo(silent)  # reading it waits for a writer, as a network drive that is gone does
+    reader = ImageReader([paths[0], silent], SMALL, workers=2)
+    for read in (reader.scan, lambda: reader.read([0, 1])):
+        with pytest.raises(DataError, match=r"silent\.png was not read within 0\.2 s"):
+            read()
+        os.close(os.open(silent, os.O_WRONLY))

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +44,10 @@ class Launcher:
         """``finetune`` with its arguments."""
         return ["finetune", self.photos, *MODEL, "--recipe", "two", "--output", output, *more]
 
-    def start(self, *words: object, fault: str = "", **environment: str) -> "subprocess.Popen[str]":
-        """Start ``zoo WORDS``."""
+    def start(
+        self, *words: object, fault: str = "", module: str = "zoo", **environment: str
+    ) -> "subprocess.Popen[str]":
+        """Start ``zoo WORDS``, or another module."""
         variables = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -52,7 +56,7 @@ class Launcher:
             **environment,
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "zoo", *map(str, words)],
+            [sys.executable, "-m", module, *map(str, words)],
             cwd=self.folder,
             env=variables,
             stdout=subprocess.PIPE,
@@ -66,10 +70,23 @@ class Launcher:
         try:
             said, _ = process.communicate(timeout=240)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            process.terminate()  # so that torchrun ends those that it started
+            process.communicate(timeout=60)
             raise
         return Ended(process.returncode, said)
+
+    def wait_for_epochs(self, number: int, *processes: "subprocess.Popen[str]") -> None:
+        """Wait until so many epochs of the run ``run`` are over."""
+        metrics = self.folder / "run" / "metrics.jsonl"
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) >= number):
+            assert all(process.poll() is None for process in processes), [p.communicate()[0] for p in processes]
+            time.sleep(0.01)
+
+    def free_port(self) -> int:
+        """A port that nobody listened on a moment ago."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port: int = server.getsockname()[1]
+            return port
 
     def rows(self, output: str) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl`` without times."""

@@ -86,6 +86,33 @@ def test_without_restarts_the_others_end_with_the_lost_one(launcher: Any) -> Non
     assert resumed.code == 0, resumed.said
 
 
+def test_when_the_launcher_is_killed_the_others_save_and_end(launcher: Any) -> None:
+    assert launcher.run("launch", "-n", 2, *launcher.words("whole")).code == 0
+    process = launcher.start("launch", "-n", 2, *launcher.words("run", "--checkpoint-every", "1000"))
+    launcher.wait_for_epochs(1, process)
+    process.kill()
+    said, _ = process.communicate(timeout=120)  # the pipe closes with the last process that has it
+    assert "stopped, and saved. To go on: zoo finetune --resume run" in said
+    assert launcher.run("launch", "-n", 2, "finetune", "--resume", "run").code == 0
+    assert launcher.artifact("run").read_bytes() == launcher.artifact("whole").read_bytes()
+
+
+def test_a_machine_that_comes_later_takes_part_and_the_steps_stay_the_same(launcher: Any) -> None:
+    """Two torchruns with one process each, as if they were two machines."""
+    words = ["--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{launcher.free_port()}"]
+    words += ["--rdzv-conf", "last_call_timeout=1", "--max-restarts", "3", "-m", "zoo"]
+    words += [*launcher.words("run", "--epochs", "2,150")]
+    first = launcher.start(*words, module="torch.distributed.run")
+    launcher.wait_for_epochs(4, first)
+    second = launcher.start(*words, module="torch.distributed.run")
+    said = "".join(process.communicate(timeout=300)[0] for process in (first, second))
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert "resuming run in phase 2" in said
+    rows = launcher.rows("run")
+    assert [row["epoch"] for row in rows] == list(range(152))
+    assert [row["step"] for row in rows] == [6 * (epoch + 1) for epoch in range(152)]
+
+
 @pytest.mark.parametrize("processes", [1, 4])
 def test_another_number_of_processes_goes_on_with_the_same_steps(
     launcher: Any, alone: Callable[[], Any], processes: int
@@ -111,10 +138,7 @@ def test_a_signal_to_one_process_stops_all_together(launcher: Any, rank: int, ac
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_launcher_stops_all_together(launcher: Any, number: int, code: int) -> None:
     process = launcher.start("launch", "-n", 2, *launcher.words("run", "--checkpoint-every", "1000"))
-    metrics = launcher.folder / "run" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text()):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
+    launcher.wait_for_epochs(1, process)
     process.send_signal(number)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == code, said

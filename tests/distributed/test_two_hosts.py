@@ -90,13 +90,6 @@ def hosts() -> Iterator[Hosts]:
     made.down()
 
 
-def wait_for_epochs(launcher: Any, number: int, *processes: Any) -> None:
-    metrics = launcher.folder / "run" / "metrics.jsonl"
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= number):
-        assert all(process.poll() is None for process in processes), [p.communicate()[0] for p in processes]
-        time.sleep(0.01)
-
-
 def test_a_process_lost_on_one_host_is_started_again_and_the_run_ends(launcher: Any, hosts: Hosts) -> None:
     words = launcher.words("run")
     processes = [hosts.torchrun(host, launcher, *words, fault="step@1:15:kill") for host in (0, 1)]
@@ -112,7 +105,7 @@ def test_when_the_meeting_place_is_lost_the_others_end_and_a_resume_goes_on(laun
     words = launcher.words("run")
     # The other host's process waits at its 25th step, so that there is a run to lose.
     processes = [hosts.torchrun(host, launcher, *words, fault="step@1:25:hang", restarts=0) for host in (0, 1)]
-    wait_for_epochs(launcher, 3, *processes)
+    launcher.wait_for_epochs(3, *processes)
     hosts.kill(0)
     processes[0].communicate()
     started = time.monotonic()

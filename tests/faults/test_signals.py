@@ -70,3 +70,19 @@ def test_a_signal_before_training_leaves_at_once(zoo_command: Any) -> None:
     stopped = zoo_command.finetune("run", fault="features:1:term")
     assert stopped.code == 143
     assert "zoo finetune --resume run" in stopped.said
+
+
+def test_a_disk_that_never_answers_costs_one_checkpoint(zoo_command: Any, whole: Callable[[], bytes]) -> None:
+    # SIGTERM comes at the 9th step; the checkpoint that it asks for, the third, hangs until someone loses patience.
+    process = zoo_command.start(*zoo_command.words("run"), fault="step:9:term,checkpoint.fsync:3:hang")
+    checkpoints = zoo_command.folder / "run" / "checkpoints"
+    wait_for(checkpoints / "step-000000008" / "MANIFEST.json", process)
+    while not list(checkpoints.glob("step-000000009.tmp-*/state.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    resumed = zoo_command("finetune", "--resume", "run")
+    assert resumed.code == 0, resumed.said
+    assert "after step 8" in resumed.said
+    assert zoo_command.artifact("run") == whole()

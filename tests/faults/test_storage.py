@@ -98,3 +98,11 @@ def test_two_processes_on_one_run_folder_do_not_mix(zoo_command: Any, whole: Cal
     if 2 in ends.values():
         assert any("another process is working on" in said for said, code in ends.items() if code == 2)
     assert zoo_command.artifact("run") == whole()
+
+
+def test_a_log_that_cannot_be_written_ends_the_run_and_names_it(zoo_command: Any, whole: Callable[[], bytes]) -> None:
+    found = zoo_command.finetune("run", fault="metrics:5:full")
+    assert found.code == 6, found.said
+    assert "metrics.jsonl: No space left on device" in found.said
+    assert zoo_command("finetune", "--resume", "run").code == 0
+    assert zoo_command.artifact("run") == whole()

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -39,6 +40,8 @@ zoo predict model.safetensors photo.jpg   needs nothing else
 """
 _INTERRUPTED = 130
 _TERMINATED = 143
+# How long threads that still read images may take to end.
+_LAST_READS_S = 5.0
 
 
 class LazyGroup(click.Group):
@@ -102,6 +105,10 @@ def main() -> NoReturn:
         code = _INTERRUPTED
     except ZooError as error:
         code = _report(error)
+    except SystemExit as error:
+        if not isinstance(error.code, int):
+            raise
+        code = error.code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -111,6 +118,17 @@ def main() -> NoReturn:
         code = _report_bug(error)
     gc.freeze()  # Python looks for cycles once more at its end, which is a fifth of a short command
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the exit code stands, and torchrun sends this to all that are left
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process, without waiting for threads that hang in a read that is never answered."""
+    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("zoo-reader")]:
+        thread.join(timeout=_LAST_READS_S)
+        if thread.is_alive():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     sys.exit(code)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,17 @@ from zoo.data.augment import random_crop, smallest_crop
 from zoo.data.decode import decode, read_image_file
 from zoo.data.transforms import Transform, to_batch
 from zoo.errors import DataError, ImageError
+from zoo.faults import fault
 from zoo.progress import Progress, Silent
 
 _MOST_SHOWN = 10
+# Longest that one image may take to read; a network drive that is gone never answers.
+_PATIENCE_S = 300.0
 _MOST_LEFT_OUT = 0.2
+
+
+_T = TypeVar("_T")
+_Load = tuple[Path, Future[None]]
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,7 @@ class ImageReader:
         Raises:
             DataError: An image cannot be read.
         """
-        pending: deque[tuple[NDArray[np.uint8], list[Future[None]]]] = deque()
+        pending: deque[tuple[NDArray[np.uint8], list[_Load]]] = deque()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="zoo-reader")
         try:
             for request in requests:
@@ -182,17 +189,17 @@ class ImageReader:
             # Also on Ctrl-C, and when the caller stops early: what has not begun is dropped.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, pool: ThreadPoolExecutor, request: Request) -> tuple[NDArray[np.uint8], list[Future[None]]]:
+    def _submit(self, pool: ThreadPoolExecutor, request: Request) -> tuple[NDArray[np.uint8], list[_Load]]:
         chosen = np.asarray(request.positions, dtype=np.int64)
         pixels = np.empty((len(chosen), *self._shape), dtype=np.uint8)
         crops = request.crops
-        if crops is not None:
-            return pixels, [
-                pool.submit(self._load, position, pixels[row], crops[row])
-                for row, position in enumerate(chosen.tolist())
-            ]
-        missing = self._copy_kept(chosen, pixels)
-        return pixels, [pool.submit(self._load, int(chosen[row]), pixels[row], None) for row in missing]
+        rows = range(len(chosen)) if crops is not None else self._copy_kept(chosen, pixels)
+        loads: list[_Load] = []
+        for row in rows:
+            position = int(chosen[row])
+            crop = None if crops is None else crops[row]
+            loads.append((self.paths[position], pool.submit(self._load, position, pixels[row], crop)))
+        return pixels, loads
 
     def _copy_kept(self, chosen: NDArray[np.int64], pixels: NDArray[np.uint8]) -> list[int]:
         """Copy what is in memory; the rows that are not."""
@@ -203,6 +210,7 @@ class ImageReader:
 
     def _look(self, position: int) -> str | BadImage:
         path = self.paths[position]
+        fault("read")
         try:
             content = read_image_file(path)
             self._keep(position, self._transform.read(content))
@@ -218,6 +226,7 @@ class ImageReader:
     def _load(self, position: int, pixels: NDArray[np.uint8], crop: NDArray[np.float32] | None) -> None:
         """Decode one image into ``pixels``, ``(H, W, C)``."""
         path, transform = self.paths[position], self._transform
+        fault("read")
         try:
             if crop is None:
                 pixels[:] = transform.read(path)
@@ -233,23 +242,32 @@ class ImageReader:
             raise
 
     def _look_at_all(self) -> Iterator[str | BadImage]:
-        under_way: deque[Future[str | BadImage]] = deque()
+        under_way: deque[tuple[Path, Future[str | BadImage]]] = deque()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="zoo-reader")
         try:
             for position in range(len(self.paths)):
-                under_way.append(pool.submit(self._look, position))
+                under_way.append((self.paths[position], pool.submit(self._look, position)))
                 if len(under_way) >= 4 * self.workers:
-                    yield under_way.popleft().result()
+                    yield _result(*under_way.popleft())
             while under_way:
-                yield under_way.popleft().result()
+                yield _result(*under_way.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _finished(pixels: NDArray[np.uint8], loads: Iterable[Future[None]]) -> Tensor:
-    for load in loads:
-        load.result()
+def _finished(pixels: NDArray[np.uint8], loads: Iterable[_Load]) -> Tensor:
+    for path, load in loads:
+        _result(path, load)
     return to_batch(pixels)
+
+
+def _result(path: Path, future: Future[_T]) -> _T:
+    try:
+        return future.result(timeout=_PATIENCE_S)
+    except TimeoutError:
+        raise DataError(
+            f"{path} was not read within {_PATIENCE_S:g} s: its disk or network drive does not answer."
+        ) from None
 
 
 def available_processors() -> int:

@@ -180,7 +180,10 @@ class Checkpoints:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()}
         try:
             fault("checkpoint.begin")
-            temporary.mkdir(parents=True)
+            if not self.folder.is_dir():
+                self.folder.mkdir(parents=True)
+                sync_folder(self.folder.parent)
+            temporary.mkdir()
             safetensors.torch.save_file(tensors, temporary / _TENSORS)
             fault("checkpoint.tensors")
             (temporary / _FACTS).write_text(json.dumps(snapshot.facts))
