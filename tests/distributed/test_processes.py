@@ -101,7 +101,7 @@ def test_a_machine_that_comes_later_takes_part_and_the_steps_stay_the_same(launc
     """Two torchruns with one process each, as if they were two machines."""
     words = ["--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{launcher.free_port()}"]
     words += ["--rdzv-conf", "last_call_timeout=1", "--max-restarts", "3", "-m", "zoo"]
-    words += [*launcher.words("run", "--epochs", "2,150")]
+    words += [*launcher.words("run", "--epochs", "2,150", "--device", "auto")]
     first = launcher.start(*words, module="torch.distributed.run")
     launcher.wait_for_epochs(4, first)
     second = launcher.start(*words, module="torch.distributed.run")

@@ -122,13 +122,18 @@ def main() -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process, without waiting for threads that hang in a read that is never answered."""
-    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("zoo-reader")]:
+    """End the process with its exit code, whatever threads do.
+
+    A thread that hangs in a read that is never answered would be waited for. And in one of several processes, libraries
+    that end while Python does (gloo, torch 2.14) now and then abort, which torchrun takes for a lost process.
+    """
+    readers = [thread for thread in threading.enumerate() if thread.name.startswith("zoo-reader")]
+    for thread in readers:
         thread.join(timeout=_LAST_READS_S)
-        if thread.is_alive():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    if any(thread.is_alive() for thread in readers) or "TORCHELASTIC_RUN_ID" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -219,7 +219,8 @@ def finetune(  # type: ignore[misc]
             "data": str(data) if isinstance(data, str | Path) else OWN_DATA,
             "weights": request.weights or "none",
             "split_seed": split_seed,
-            "device": device if place.ranks.world_size > 1 else str(engine.device),
+            # Each of several processes has a device of its own, also where a restart makes one into several.
+            "device": device if place.ranks.launched else str(engine.device),
             "registry": str(registry) if registry is not None else None,
             "own_criterion": criterion is not None,
             "track": [hooks.record.name for hooks in trackers] or None,

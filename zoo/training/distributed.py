@@ -22,12 +22,14 @@ class Ranks:
         world_size: How many there are.
         local_rank: Its number on this machine.
         restarts: How often torchrun has started them anew, on whichever machine it counted most.
+        launched: Whether torchrun started them, even if it is one alone.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     restarts: int = 0
+    launched: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -74,7 +76,7 @@ def joined() -> Iterator[Ranks]:
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if dist.is_available() and dist.is_initialized():
-        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, restarts)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, restarts, launched=True)
     elif "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         end_with_parent()
         ranks = _join(local_rank, restarts)
@@ -100,4 +102,4 @@ def _join(local_rank: int, restarts: int) -> Ranks:
             dist.all_reduce(counts, dist.ReduceOp.MAX)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the other processes of this run could not be reached: {error}") from error
-    return Ranks(rank, world_size, local_rank, restarts=int(counts.max()))
+    return Ranks(rank, world_size, local_rank, restarts=int(counts.max()), launched=True)
