@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -44,10 +43,8 @@ class Launcher:
         """``finetune`` with its arguments."""
         return ["finetune", self.photos, *MODEL, "--recipe", "two", "--output", output, *more]
 
-    def start(
-        self, *words: object, fault: str = "", module: str = "zoo", **environment: str
-    ) -> "subprocess.Popen[str]":
-        """Start ``zoo WORDS``, or another module."""
+    def start(self, *words: object, fault: str = "", **environment: str) -> "subprocess.Popen[str]":
+        """Start ``zoo WORDS``."""
         variables = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
@@ -56,7 +53,7 @@ class Launcher:
             **environment,
         }
         return subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, words)],
+            [sys.executable, "-m", "zoo", *map(str, words)],
             cwd=self.folder,
             env=variables,
             stdout=subprocess.PIPE,
@@ -81,12 +78,6 @@ class Launcher:
         while not (metrics.exists() and len(metrics.read_text().splitlines()) >= number):
             assert all(process.poll() is None for process in processes), [p.communicate()[0] for p in processes]
             time.sleep(0.01)
-
-    def free_port(self) -> int:
-        """A port that nobody listened on a moment ago."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port: int = server.getsockname()[1]
-            return port
 
     def rows(self, output: str) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl`` without times."""

@@ -97,22 +97,6 @@ def test_when_the_launcher_is_killed_the_others_save_and_end(launcher: Any) -> N
     assert launcher.artifact("run").read_bytes() == launcher.artifact("whole").read_bytes()
 
 
-def test_a_machine_that_comes_later_takes_part_and_the_steps_stay_the_same(launcher: Any) -> None:
-    """Two torchruns with one process each, as if they were two machines."""
-    words = ["--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{launcher.free_port()}"]
-    words += ["--rdzv-conf", "last_call_timeout=1", "--max-restarts", "3", "-m", "zoo"]
-    words += [*launcher.words("run", "--epochs", "2,150", "--device", "auto")]
-    first = launcher.start(*words, module="torch.distributed.run")
-    launcher.wait_for_epochs(4, first)
-    second = launcher.start(*words, module="torch.distributed.run")
-    said = "".join(process.communicate(timeout=300)[0] for process in (first, second))
-    assert (first.returncode, second.returncode) == (0, 0), said
-    assert "resuming run in phase 2" in said
-    rows = launcher.rows("run")
-    assert [row["epoch"] for row in rows] == list(range(152))
-    assert [row["step"] for row in rows] == [6 * (epoch + 1) for epoch in range(152)]
-
-
 @pytest.mark.parametrize("processes", [1, 4])
 def test_another_number_of_processes_goes_on_with_the_same_steps(
     launcher: Any, alone: Callable[[], Any], processes: int

@@ -52,8 +52,8 @@ def launch_command(
     try:
         run(parse_args(torchrun))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
-        _, first = error.get_first_failure()
-        # A process that a signal ended has its number with a minus.
+        # One that a signal ended, which has its number with a minus, is why the others ended.
+        first = min(error.failures.values(), key=lambda failure: (failure.exitcode >= 0, failure.timestamp))
         raise click.exceptions.Exit(first.exitcode if first.exitcode >= 0 else _SIGNAL_EXIT - first.exitcode) from None
     except SignalException as error:
         raise click.exceptions.Exit(_SIGNAL_EXIT + int(error.sigval)) from None

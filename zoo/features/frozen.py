@@ -120,6 +120,7 @@ class FrozenFeatures:
         self._engine = engine
         self._progress = progress
         self._pass: FrozenPass | None = None
+        self._warned = False
         self.chosen = choose_pass_numerics(
             part, engine, precision=cache.precision, input_size=cache.preprocessing.input_size
         )
@@ -316,6 +317,9 @@ class FrozenFeatures:
         return None
 
     def _warn_unkept(self, error: OSError) -> None:
+        if self._warned:
+            return
+        self._warned = True
         self._progress.warn(
             f"features cannot be kept in {self.store.folder} ({error.strerror or error}); they stay in memory for this "
             "run. Make room there, or name another folder with ZOO_CACHE."
