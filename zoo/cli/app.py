@@ -105,10 +105,6 @@ def main() -> NoReturn:
         code = _INTERRUPTED
     except ZooError as error:
         code = _report(error)
-    except SystemExit as error:
-        if not isinstance(error.code, int):
-            raise
-        code = error.code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
