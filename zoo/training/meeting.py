@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 
-import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
 
 # How long a process waits for the others. One that dies is noticed at once; this is for one that hangs or does not
 # come, and for what one does alone while the others wait, such as writing a checkpoint to a slow disk.
@@ -30,10 +30,10 @@ class Start:
     """
 
     number: int
-    store: dist.Store
+    store: Store
 
 
-def agreed_start(store: dist.Store, rank: int, world_size: int) -> Start:
+def agreed_start(store: Store, rank: int, world_size: int) -> Start:
     """Agree with the other processes on a part of a store for this start alone.
 
     torchrun gives the processes that it starts anew the store of those before them (so does torch 2.14, whose comment
@@ -49,7 +49,7 @@ def agreed_start(store: dist.Store, rank: int, world_size: int) -> Start:
     Raises:
         RuntimeError: The others did not come in time.
     """
-    meeting = dist.PrefixStore("zoo", store)
+    meeting = PrefixStore("zoo", store)
     if rank:
         word = uuid.uuid4().hex
         meeting.set(f"word-{rank}", word)
@@ -62,10 +62,10 @@ def agreed_start(store: dist.Store, rank: int, world_size: int) -> Start:
             while not _heard(meeting, other, name):
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"process {other} did not come within {PATIENCE.total_seconds():.0f} s.")
-    return Start(int(name.partition("-")[0]), dist.PrefixStore(f"zoo-{name}", store))
+    return Start(int(name.partition("-")[0]), PrefixStore(f"zoo-{name}", store))
 
 
-def _heard(meeting: dist.Store, rank: int, name: str) -> bool:
+def _heard(meeting: Store, rank: int, name: str) -> bool:
     """Tell the process whose word lies in the store, and whether it heard: one of an earlier start never does."""
     word = meeting.get(f"word-{rank}").decode()
     meeting.set(f"name-for-{word}", name)
