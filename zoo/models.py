@@ -23,7 +23,7 @@ from zoo.progress import Progress, Silent
 from zoo.registry.lockfile import is_locked, lock_path, read_lock
 from zoo.tasks import Task, task_of
 from zoo.training.extraction import choose_pass_precision
-from zoo.weights import LoadReport, Source, build, resolve_weights
+from zoo.weights import LoadReport, Source, build, count_classes, resolve_weights
 
 if TYPE_CHECKING:
     from zoo.jobs.prediction import Photo, Prediction
@@ -211,7 +211,8 @@ def build_model(
         plugins: Where its plugin is.
         request: From :func:`request_model`.
         classes: Names of the outputs. Weights of classes with the same names are kept.
-        num_classes: Number of outputs where there are no names; the default is that of the weights.
+        num_classes: Number of outputs where there are no names; the default is that of the weights, as published or
+            as their head has it.
         fallback: Names to count the outputs by where neither the caller nor the weights say how many there are; they
             do not become the model's.
         seed: For values that no weights give.
@@ -240,7 +241,12 @@ def build_model(
     if classes is None and num_classes in (None, len(known)):
         classes = known
     names = tuple(classes or ())
-    count = num_classes or len(names) or (source.weights.num_classes if source.weights else len(fallback))
+    count = num_classes or len(names) or (source.weights.num_classes if source.weights else 0)
+    if not count and state is not None:
+        count = count_classes(
+            hooks, architecture, in_channels=request.in_channels, options=request.options, state=state
+        )
+    count = count or len(fallback)
     if not count:
         raise UsageError(f"how many classes? {source.spec or 'random values'} does not say; give num_classes.")
     module, report = build(

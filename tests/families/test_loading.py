@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
+import zoo
 from zoo.chain import Chain
+from zoo.errors import UsageError
 from zoo.plugins import Plugins
 from zoo.registry import load_registry
 from zoo.weights.loading import build
@@ -51,6 +54,31 @@ def test_a_published_layout_loads_with_equal_logits(plugins: Plugins, name: str)
         assert torch.equal(model(x), expected)
         assert torch.equal(chain.part()(x), expected)
     assert (report.initialised, report.dropped, report.adapted) == ((), (), ())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_file_without_facts_says_how_many_classes_it_has(plugins: Plugins, tmp_path: Path, name: str) -> None:
+    reference = _reference(name)
+    save_file(reference.state_dict(), tmp_path / "w.safetensors")
+    model = zoo.create_model(name, weights=str(tmp_path / "w.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(model(x := torch.randn(2, 3, 96, 96)), reference(x))
+
+
+def test_a_name_on_the_hub_keeps_its_own_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    reference = _reference("resnet18").state_dict()
+    headless = {name: tensor for name, tensor in reference.items() if not name.startswith("fc.")}
+    for name, state in (("net", reference), ("headless", headless)):
+        snapshot = tmp_path / f"hub/models--org--{name}" / "snapshots" / ("ab" * 20)
+        snapshot.mkdir(parents=True)
+        save_file(state, snapshot / "model.safetensors")
+        (snapshot.parents[1] / "refs").mkdir()
+        (snapshot.parents[1] / "refs/main").write_text("ab" * 20)
+    assert zoo.create_model("resnet18", weights="hf-hub:org/net", offline=True).fc.out_features == 5
+    assert zoo.create_model("resnet18", weights="hf-hub:org/net", offline=True, num_classes=3).fc.out_features == 3
+    with pytest.raises(UsageError, match=r"how many classes.*hf-hub:org/headless does not say"):
+        zoo.create_model("resnet18", weights="hf-hub:org/headless", offline=True)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -20,10 +20,10 @@ from zoo.weights.download import fetch
 from zoo.weights.fitting import LoadReport
 from zoo.weights.hub import hub_url, is_hub_name
 from zoo.weights.licences import forbids_commercial_use
-from zoo.weights.loading import build
+from zoo.weights.loading import build, count_classes
 from zoo.weights.transfer import Network
 
-__all__ = ["LoadReport", "Network", "Source", "build", "fetch", "read_state", "resolve_weights"]
+__all__ = ["LoadReport", "Network", "Source", "build", "count_classes", "fetch", "read_state", "resolve_weights"]
 
 Kind = Literal["random", "tag", "url", "hub", "file", "artifact"]
 _RANDOM = ("none", "random")

@@ -103,6 +103,37 @@ def build(
     return model, fitting.report()
 
 
+def count_classes(
+    hooks: PluginHooks,
+    architecture: Architecture,
+    *,
+    in_channels: int,
+    options: Mapping[str, OptionValue],
+    state: Mapping[str, Tensor],
+) -> int:
+    """How many classes the tensors of a checkpoint were trained on, read off the rows of its heads.
+
+    Args:
+        hooks: The plugin that builds the architecture.
+        architecture: What the tensors are for.
+        in_channels: Channels of the input: 1, 3 or 4.
+        options: Every option with its checked value.
+        state: Tensors in the published layout.
+
+    Returns:
+        0 where there is no head among them, or its tensors do not agree.
+    """
+    with torch.random.fork_rng(devices=[]), _SelectiveInit(()):
+        one, two = (
+            hooks.build_model(architecture, num_classes=count, in_channels=in_channels, options=options)
+            for count in (1, 2)
+        )
+    class_axes = _class_axes(one.state_dict(), two.state_dict())
+    found = hooks.import_state(architecture, one, state)
+    rows = {found[name].shape[axis] for name, axis in class_axes.items() if name in found and found[name].ndim > axis}
+    return rows.pop() if len(rows) == 1 else 0
+
+
 def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
     """Make tensors the model's own, without a copy and without the half of the time that ``load_state_dict`` takes.
 
