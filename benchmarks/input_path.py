@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from common import photos, table, write_section
 from PIL import Image
 from results import machine
@@ -92,5 +91,4 @@ def difference(data: Path) -> float:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(torch.get_num_threads())
     main()

@@ -101,15 +101,17 @@ def test_a_batch_is_a_view() -> None:
     assert batch.data_ptr() == images.__array_interface__["data"][0]
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
-def test_normalise_equals_torchvision(kind: torch.dtype) -> None:
+def test_normalise_equals_torchvision(kind: torch.dtype, layout: torch.memory_format) -> None:
     images = to_batch(np.random.default_rng(0).integers(0, 256, (4, 8, 9, 3), dtype=np.uint8)).to(kind)
+    images = images.contiguous(memory_format=layout)
     before = images.clone()
     preprocessing = Preprocessing()
     expected = v2.functional.normalize(images.float() / 255, list(preprocessing.mean), list(preprocessing.std))
     found = normalise(images, preprocessing)
     assert torch.equal(found, expected)
-    assert found.is_contiguous()
+    assert found.is_contiguous(memory_format=layout)
     assert torch.equal(images, before)
 
 

@@ -79,7 +79,7 @@ class Engine:
 
     def lay_out(self, features: Features) -> Features:
         """Features in the memory layout of the numerics; those that have it already are not copied."""
-        return _each(features, _laid_out) if self.numerics.channels_last else features
+        return _each(features, _laid_out if self.numerics.channels_last else torch.Tensor.contiguous)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which modules run forward. Leave it before the loss, which is float32."""
