@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import CLASSES, HERE, photos, table, weights, write_section
+from common import CLASSES, HERE, gemm_gflops, photos, table, weights, write_section
 from results import machine
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,20 +21,23 @@ from zoo.models import request_model
 from zoo.phases import Front
 from zoo.plugins.catalogue import open_plugins
 from zoo.recipes import Phase
+from zoo.training.allocator import kept_memory
 from zoo.training.engine import Engine, choose_device, choose_numerics, make_optimizer
 from zoo.training.losses import CrossEntropy
 from zoo.training.step import Stepper
 
 BATCH = 32
+# Multiplications and additions of a forward pass, an image.
+GFLOP = {"resnet18": 3.64, "resnet50": 8.18}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--architectures", default="resnet18,resnet50")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--curve-steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--curve-steps", type=int, default=30)
     options = parser.parse_args()
     if options.quick:
         options.architectures, options.steps, options.repeats, options.curve_steps = "resnet18", 2, 1, 0
@@ -44,16 +47,29 @@ def main() -> None:
         for _ in range(options.repeats):
             for name in rates:
                 seconds, _ = train(name, architecture, options.steps + 1)
-                rates[name].append(BATCH * options.steps / sum(seconds[1:]))
+                rates[name] += [BATCH / second for second in seconds[1:]]
         plain, ours = (statistics.median(rates[name]) for name in ("plain", "zoo"))
-        rows.append([architecture, f"{plain:.2f}", f"{ours:.2f}", f"{ours / plain:.2f}×"])
+        spread = f"{ours:.2f} ({min(rates['zoo']):.2f}–{max(rates['zoo']):.2f})"
+        # Forward, and the gradients of inputs and of weights.
+        bound = gemm_gflops("bfloat16") / (3 * GFLOP[architecture])
+        rows.append(
+            [
+                architecture,
+                f"{plain:.2f} ({min(rates['plain']):.2f}–{max(rates['plain']):.2f})",
+                spread,
+                f"{ours / plain:.2f}×",
+                f"{bound:.1f}",
+                f"{bound / plain:.2f}×",
+            ]
+        )
         print(rows[-1])
     text = f"`python benchmarks/full.py {' '.join(sys.argv[1:])}`\n\n{machine()}. "
     text += (
-        f"Batches of {BATCH} at 224 pixels in memory, SGD with momentum, medians of {options.repeats} interleaved "
-        f"repeats of {options.steps} steps after one.\n\n"
+        f"Batches of {BATCH} at 224 pixels in memory, SGD with momentum, medians and range over the steps of "
+        f"{options.repeats} interleaved repeats of {options.steps} steps after one. The bound is this machine's "
+        "bfloat16 matrix product (3072³).\n\n"
     )
-    text += table(["", "float32 loop, images/s", "zoo, images/s", "ratio"], rows)
+    text += table(["", "float32 loop, images/s", "zoo, images/s", "ratio", "bound, images/s", "bound's ratio"], rows)
     if options.curve_steps:
         text += f"\n\n![loss]({curves(options.architectures.split(',')[0], options.curve_steps).name})"
     write_section("Full fine-tuning" + " (quick)" * options.quick, text)
@@ -61,7 +77,10 @@ def main() -> None:
 
 def train(name: str, architecture: str, steps: int) -> tuple[list[float], list[float]]:
     """Seconds and loss of each step."""
-    return (plain if name == "plain" else ours)(architecture, steps)
+    if name == "plain":
+        return plain(architecture, steps)
+    with kept_memory():  # as the trainer does
+        return ours(architecture, steps)
 
 
 def batches(steps: int) -> tuple[ImageReader, list[Path], list[int]]:

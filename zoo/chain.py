@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import HookError, OptionError, did_you_mean
 
@@ -55,10 +56,14 @@ class StageSequence(nn.Module):
 
     It maps features to features, or to logits at the end of the chain. While auxiliary heads among its stages are in
     training mode, it returns ``(logits, auxiliary logits, …)`` in the order of :attr:`auxiliary_weights`.
+
+    Attributes:
+        recompute: Keep no activations inside of a stage: the backward pass runs each stage forward once more.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         super().__init__()
+        self.recompute = False
         self.stages = nn.ModuleList(stage.module for stage in stages)
         self.auxiliaries = nn.ModuleDict(
             {str(i): stage.auxiliary for i, stage in enumerate(stages) if stage.auxiliary is not None}
@@ -74,7 +79,7 @@ class StageSequence(nn.Module):
         """Apply the stages in order."""
         auxiliary_logits: list[Tensor] = []
         for i, stage in enumerate(self.stages):
-            x = stage(x)
+            x = checkpoint(stage, x, use_reentrant=False) if self.recompute and torch.is_grad_enabled() else stage(x)
             # The head's own mode, not this view's: Chain.freeze sets modes on the layers, which a view made of them
             # earlier does not hear of.
             if str(i) in self.auxiliaries and self.auxiliaries[str(i)].training:

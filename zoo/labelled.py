@@ -141,7 +141,13 @@ class LabelledImages:
         """The same images read for another preparation."""
         if preprocessing == self.reader.preprocessing:
             return self
-        reader = ImageReader(self.reader.paths, preprocessing, workers=self._workers)
+        decoded = self.reader.decoded
+        reader = ImageReader(
+            self.reader.paths,
+            preprocessing,
+            workers=self._workers,
+            cache_images_bytes=decoded.limit_bytes if decoded is not None else 0,
+        )
         return replace(self, reader=reader)
 
     def split_with(self, split_seed: int) -> LabelledImages:
@@ -160,6 +166,7 @@ def load_images(
     group_by: str | None = None,
     min_classes: int = 2,
     workers: int | None = None,
+    cache_images_bytes: int = 0,
     seed: int = 0,
     progress: Progress = Silent(),
 ) -> LabelledImages:
@@ -174,6 +181,7 @@ def load_images(
         group_by: Column of the manifest whose equal values stay together.
         min_classes: Fewest classes that make sense.
         workers: Threads that read; None means one a core.
+        cache_images_bytes: Most memory for decoded images that random crops are cut of; 0 for none.
         seed: Decides the order of training.
         progress: Told of what was found.
 
@@ -183,7 +191,14 @@ def load_images(
     data = find_images(source, group_by=group_by, min_classes=min_classes)
     for note in data.notes:
         progress.note(note)
-    reader = ImageReader(data.paths, preprocessing, workers=workers, on_bad=on_bad_image, progress=progress)
+    reader = ImageReader(
+        data.paths,
+        preprocessing,
+        workers=workers,
+        cache_images_bytes=cache_images_bytes,
+        on_bad=on_bad_image,
+        progress=progress,
+    )
     scan = reader.scan()
     data = leave_out(data, scan.bad)
     was_split = split and not {"train", "val", "test"} <= set(data.splits)

@@ -46,6 +46,10 @@ class Phase:
         batch_size: Images a step, over all processes together.
         micro_batch: Most images in memory at once on a process; the gradients of a step's parts are added up. None
             takes the step whole.
+        recompute: Gradient checkpointing: a stage's activations are dropped after the forward pass and computed again
+            in the backward pass: about a third more time for the memory of one stage at once. The result is the same.
+        compile: Whether what trains is compiled (``torch.compile``), which takes a minute or more at the first step and
+            makes the others faster where there are many. Results differ in their last bits from those uncompiled.
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"`` (momentum 0.9, Nesterov).
         solver: ``"gradient"`` takes steps with the optimizer; ``"lbfgs"`` fits a linear head to convergence, as
             logistic regression with a penalty on its weights. ``epochs`` is then the number of penalties tried, from
@@ -77,6 +81,8 @@ class Phase:
     views: Annotated[int, Meta(ge=0)] = 0
     batch_size: Annotated[int, Meta(ge=1)] = 32
     micro_batch: Annotated[int, Meta(ge=1)] | None = None
+    recompute: bool = False
+    compile: bool = False
     optimizer: Optimizer = "adamw"
     solver: Literal["gradient", "lbfgs"] = "gradient"
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
@@ -113,6 +119,12 @@ def without_effect(phase: Phase) -> str:
         return f"micro_batch = {phase.micro_batch} has no effect with batch_size = {phase.batch_size}: make it smaller"
     if (phase.mixup or phase.cutmix) and phase.micro_batch == 1:
         return "micro_batch = 1 leaves mixup and cutmix no second image; make it 2 or more"
+    if phase.recompute and phase.train == "head":
+        return 'recompute has no effect with train = "head": the head keeps no activations worth dropping'
+    if phase.compile and phase.train == "head":
+        return 'compile has nothing to gain with train = "head": the head is a matrix product or two'
+    if phase.recompute and phase.compile:
+        return "recompute has no effect with compile: compiled code decides itself what it computes again"
     if phase.layer_decay != 1 and phase.train == "head":
         return 'layer_decay has no effect with train = "head": there is one stage to decay over'
     if phase.cutmix and phase.train == "head":

@@ -88,6 +88,17 @@ def test_equal_runs_write_equal_bytes(photos: Path, tmp_path: Path) -> None:
     assert first.artifact.read_bytes() != third.artifact.read_bytes()
 
 
+def test_settings_for_speed_and_memory_change_no_value(photos: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "epochs": 2, "augment": "standard", "batch_size": 16}
+    kept = zoo.finetune(photos, **settings, cache_images=0.1, output=tmp_path / "kept")
+    none_fit = zoo.finetune(photos, **settings, cache_images=1e-9, recompute=True, output=tmp_path / "none fit")
+    assert state_of(kept.artifact) == state_of(none_fit.artifact)
+
+
+def state_of(artifact: Path) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in read_artifact(artifact)[1].items()}
+
+
 def test_what_every_phase_froze_is_the_parents_and_verify_proves_it(run: zoo.Run, photos: Path, tmp_path: Path) -> None:
     child = zoo.finetune(photos, **SMALL, weights=run.artifact, recipe=TWO_PHASES, output=tmp_path / "child")
     found = zoo.verify(child.artifact, parent=run.artifact)
@@ -213,6 +224,10 @@ def test_grey_and_alpha_inputs_train(channels: int, photos: Path, tmp_path: Path
         ({"recipe": TWO_PHASES, "epochs": 3}, OptionError, "1 value.* 2 phase"),
         ({"recipe": [Phase(epochs=1, train="block9")]}, OptionError, "block1, block2, flatten, head"),
         ({"in_channels": 2}, OptionError, "1 .grey."),
+        ({"cache_images": 1.0, "epochs": 5}, OptionError, "cache_images = 1 has no effect"),
+        ({"cache_images": 1.0, "epochs": 1, "augment": "standard"}, OptionError, "takes two epochs or more"),
+        ({"recipe": [Phase(epochs=1, train="head", recompute=True)]}, OptionError, "recompute has no effect"),
+        ({"recipe": [Phase(epochs=1, train="last 2", recompute=True)]}, OptionError, "2 stage.s. of simple_cnn train"),
     ],
 )
 def test_a_wrong_request_is_refused_and_nothing_is_written(

@@ -1,6 +1,7 @@
 """One optimizer step: in parts, out of memory, mixed, and with values that are not finite."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,3 +91,49 @@ def test_the_row_of_an_epoch_that_was_skipped_whole_says_so(
     _, result = fit(Phase(epochs=2, lr=0.02), new_chain(), train=samples(16))
     assert result.history[0]["skipped_steps"] == 2
     assert result.history[0]["train_loss"] != result.history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("train", ["all", "block"])
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_activations_computed_again_change_no_bit(
+    fit: Any, new_chain: Any, bytes_of: Callable[..., Any], train: str, micro_batch: int | None
+) -> None:
+    phase = Phase(epochs=2, lr=0.02, train=train, micro_batch=micro_batch)
+    kept, expected = fit(phase, new_chain())
+    again, result = fit(replace(phase, recompute=True), new_chain())
+    assert bytes_of(again) == bytes_of(kept)
+    assert [row["val_loss"] for row in result.history] == [row["val_loss"] for row in expected.history]
+
+
+def test_activations_computed_again_are_not_kept(new_chain: Any) -> None:
+    x = torch.randn(4, 3, 8, 8)
+
+    def saved_bytes(recompute: bool) -> int:
+        part = new_chain().part()
+        part.recompute = recompute
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.nbytes), t)[1], lambda t: t):
+            part(x)
+        return sum(saved)
+
+    assert saved_bytes(recompute=True) < saved_bytes(recompute=False) / 2
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_the_step(fit: Any, new_chain: Any, samples: Any) -> None:
+    phase = Phase(epochs=1, lr=0.02)
+    plain, _ = fit(phase, new_chain(dropout=0.0), train=samples(20))
+    compiled, _ = fit(replace(phase, compile=True), new_chain(dropout=0.0), train=samples(20))
+    torch.testing.assert_close(compiled.model.state_dict(), plain.model.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_compiled_says_so(fit: Any, new_chain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(module: object) -> Callable[..., Any]:
+        def run(features: object) -> Any:
+            raise torch._dynamo.exc.TorchDynamoException("no C++ compiler\nand more")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", refuses)
+    with pytest.raises(TrainingError, match=r"could not be compiled: no C\+\+ compiler\. Leave out --compile\."):
+        fit(Phase(epochs=1, lr=0.02, compile=True), new_chain())

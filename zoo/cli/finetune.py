@@ -34,7 +34,20 @@ from zoo.errors import OptionError, UsageError
 @click.option(
     "--views", type=click.IntRange(min=0), help="Versions that --augment makes of each image once and for all."
 )
+@click.option(
+    "--micro-batch", type=click.IntRange(min=1), help="Most images in memory at once; gradients of parts are added up."
+)
+@click.option(
+    "--recompute", is_flag=True, default=None, help="Less memory: activations are computed again (checkpointing)."
+)
+@click.option("--compile", is_flag=True, default=None, help="Compile what trains; pays where there are many steps.")
 @cache_option
+@click.option(
+    "--cache-images",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    help="Memory for decoded images, so that random crops of every epoch need no decoding.",
+)
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the architecture; repeatable.")
 @click.option("--image-size", type=click.IntRange(min=1), help="Height and width of the input in pixels.")
 @click.option(

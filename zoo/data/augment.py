@@ -27,6 +27,9 @@ CROPPING: frozenset[Augment] = frozenset({"standard", "strong"})
 _CROP_TRIES = 4
 _CROP_AREA = (0.25, 1.0)
 _CROP_RATIO = (3 / 4, 4 / 3)
+SMALLEST_CROP = math.sqrt(_CROP_RATIO[0] * _CROP_AREA[0])
+"""Lower bound of the shorter edge of every :func:`random_crop`, as a share of the image's shorter edge."""
+
 _FLIP, _ROTATE, _COLOURS, _TRIVIAL, _ERASE = 10, 11, slice(12, 15), slice(15, 18), slice(18, 23)
 
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -12,11 +12,13 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from zoo.architecture import Preprocessing
 from zoo.data.augment import random_crop, smallest_crop
 from zoo.data.decode import decode, read_image_file
+from zoo.data.decoded import DecodedImages
 from zoo.data.transforms import Transform, to_batch
 from zoo.errors import DataError, ImageError
 from zoo.faults import fault
@@ -78,8 +80,12 @@ class ImageReader:
         preprocessing: What to prepare them for.
         workers: Threads, at least 1; None takes one for each processor that this process may use.
         memory_limit_bytes: Most memory for kept pixels.
+        cache_images_bytes: Most memory for whole decoded images, which random boxes are cut of; 0 keeps none.
         on_bad: What :meth:`scan` does about images that cannot be read: ``"error"`` or ``"skip"``.
         progress: Who is told.
+
+    Attributes:
+        decoded: The whole images that are kept, or None.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class ImageReader:
         *,
         workers: int | None = None,
         memory_limit_bytes: int = 1 << 30,
+        cache_images_bytes: int = 0,
         on_bad: Literal["error", "skip"] = "error",
         progress: Progress | None = None,
     ):
@@ -99,6 +106,7 @@ class ImageReader:
         self.workers = workers or available_processors()
         self._transform = Transform(preprocessing)
         self._shape = (self._transform.height, self._transform.width, self._transform.channels)
+        self.decoded = DecodedImages(self._transform, limit_bytes=cache_images_bytes) if cache_images_bytes else None
         self._on_bad = on_bad
         self._progress = progress or Silent()
         self._position = {path: position for position, path in reversed(list(enumerate(self.paths)))}
@@ -232,14 +240,21 @@ class ImageReader:
                 pixels[:] = transform.read(path)
                 self._keep(position, pixels)
             else:
-                target = ceil(max(transform.height, transform.width) / smallest_crop(crop))
-                image = decode(path, channels=transform.channels, target=target)
+                image = self._whole(position, crop)
                 pixels[:] = transform.boxed(image, random_crop(image.size, crop))
         except ImageError as error:
             raise DataError(f"{path} {error}.") from error
         except Exception as error:
             error.add_note(f"while reading {path}")
             raise
+
+    def _whole(self, position: int, crop: NDArray[np.float32]) -> Image.Image:
+        """A decoded image with pixels enough for a random box."""
+        path, transform = self.paths[position], self._transform
+        if self.decoded is not None:
+            return self.decoded.image(position, path)
+        target = ceil(max(transform.height, transform.width) / smallest_crop(crop))
+        return decode(path, channels=transform.channels, target=target)
 
     def _look_at_all(self) -> Iterator[str | BadImage]:
         under_way: deque[tuple[Path, Future[str | BadImage]]] = deque()

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Literal, overload
 
 from zoo.artifact import Header, write_artifact
+from zoo.console import size
 from zoo.errors import FreezeError, UsageError, ZooError
 from zoo.faults import fault
 from zoo.features.frozen import FeatureCache
@@ -18,7 +19,7 @@ from zoo.jobs.place import find_place
 from zoo.jobs.plan import Plan, estimate
 from zoo.jobs.preparation import check_fit, prepare, say_what_was_loaded
 from zoo.jobs.proof import check_claims, frozen_digest, untouched_by
-from zoo.jobs.recipe_choice import choose_recipe
+from zoo.jobs.recipe_choice import check_cached_images, choose_recipe
 from zoo.jobs.resuming import OWN_DATA, StoredRun
 from zoo.jobs.run_facts import config_of, header_of, report_facts
 from zoo.jobs.tracking import find_trackers, open_trackers
@@ -47,6 +48,7 @@ _KEPT_AS_GIVEN = (
     "group_by",
     "workers",
     "cache",
+    "cache_images",
     "checkpoint_every",
     "offline",
     "allow_pth",
@@ -78,7 +80,11 @@ def finetune(  # type: ignore[misc]
     batch_size: int | None = None,
     augment: Augment | None = None,
     views: int | None = None,
+    micro_batch: int | None = None,
+    recompute: bool | None = None,
+    compile: bool | None = None,
     cache: bool = True,
+    cache_images: float | None = None,
     options: Mapping[str, object] | None = None,
     image_size: int | None = None,
     in_channels: int = 3,
@@ -122,8 +128,14 @@ def finetune(  # type: ignore[misc]
         augment: ``"none"``, ``"light"``, ``"standard"`` or ``"strong"``, in every phase.
         views: Versions of each image that ``augment`` makes for good, in every phase, so that a frozen part runs once
             on each.
+        micro_batch: Most images in memory at once, in every phase: a step's gradients are added up over its parts.
+        recompute: Gradient checkpointing, in every phase: activations are computed again in the backward pass.
+        compile: Compile what trains, in every phase; see :class:`zoo.Phase`.
         cache: Whether features of frozen parts are found and kept in the user's cache; False runs the frozen part in
             every epoch.
+        cache_images: Gigabytes of memory for decoded training images, so that the random crops of ``"standard"`` and
+            ``"strong"`` do not decode every file in every epoch. They are kept at the size that the smallest crop needs
+            (for 224 pixels a shorter edge of 518), whether cached or not, so the limit changes speed alone.
         options: Options of the architecture by name.
         image_size: Height and width of the input in pixels.
         in_channels: 1 (grey), 3 (colour) or 4 (colour with alpha).
@@ -172,8 +184,19 @@ def finetune(  # type: ignore[misc]
         plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
     )
     chosen = choose_recipe(
-        plugins.registry, request, recipe, epochs=epochs, lr=lr, batch_size=batch_size, augment=augment, views=views
+        plugins.registry,
+        request,
+        recipe,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        augment=augment,
+        views=views,
+        micro_batch=micro_batch,
+        recompute=recompute,
+        compile=compile,
     )
+    check_cached_images(chosen, cache_images)
     split_seed = seed if split_seed is None else split_seed
     with ExitStack() as stack:
         place = stack.enter_context(
@@ -195,6 +218,7 @@ def finetune(  # type: ignore[misc]
             split_seed=split_seed,
             group_by=group_by,
             workers=workers,
+            cache_images=cache_images,
             offline=offline,
             allow_pth=allow_pth,
             locked=locked,
@@ -247,6 +271,11 @@ def finetune(  # type: ignore[misc]
             stop=run.stop,
             progress=progress,
         )
+        if (decoded := images.reader.decoded) is not None:
+            progress.note(
+                f"{len(decoded)} decoded images were kept in memory, {size(decoded.size_bytes)} of "
+                f"{size(decoded.limit_bytes)}, shorter edges up to {decoded.edge} pixels"
+            )
         if run.checkpoints.written:
             progress.note(f"{run.checkpoints.written} checkpoints were saved, in {run.checkpoints.seconds:.1f} s")
 

@@ -19,6 +19,9 @@ from zoo.recipes import Recipe
 from zoo.training.distributed import Ranks
 from zoo.training.engine import Engine, choose_numerics
 
+# With one stage and a head all activations are back when the backward pass begins.
+_FEWEST_RECOMPUTED = 3
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -50,6 +53,7 @@ def prepare(
     split_seed: int | None = None,
     group_by: str | None = None,
     workers: int | None = None,
+    cache_images: float | None = None,
     offline: bool = False,
     allow_pth: bool = False,
     locked: bool = False,
@@ -71,6 +75,7 @@ def prepare(
         split_seed: Decides the split; None follows ``seed``.
         group_by: Column of the manifest whose equal values stay in one split.
         workers: Threads that read images.
+        cache_images: Gigabytes for decoded images; None for none.
         offline: Never download.
         allow_pth: Read local ``.pth`` weights.
         locked: Take only weights whose hash is locked.
@@ -90,6 +95,7 @@ def prepare(
         split_seed=seed if split_seed is None else split_seed,
         group_by=group_by,
         workers=workers,
+        cache_images_bytes=int((cache_images or 0) * 1e9),
         seed=seed,
         progress=progress,
     )
@@ -130,6 +136,13 @@ def check_fit(model: Model, recipe: Recipe) -> None:
             f"image size {size} is too small to train {model.architecture.name}: it needs at least {smallest} pixels."
         )
     for i, phase in enumerate(recipe.phases):
+        trained_stages = len(chain) - chain.cut(phase.train).frozen_stages
+        if phase.recompute and trained_stages < _FEWEST_RECOMPUTED:
+            raise OptionError(
+                f"phase {i + 1} of recipe {recipe.name!r}: recompute has no effect with train = {phase.train!r}: "
+                f"{trained_stages} stage(s) of {model.architecture.name} train, and no activations can be dropped "
+                "between them."
+            )
         if phase.cutmix and chain.cut(phase.train).frozen_stages:
             raise OptionError(
                 f"phase {i + 1} of recipe {recipe.name!r}: cutmix cuts images, and with train = {phase.train!r} what "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from zoo.data.augment import CROPPING
 from zoo.errors import OptionError
 from zoo.models import Request
 from zoo.recipes import Augment, Phase, Recipe
@@ -20,6 +21,9 @@ def choose_recipe(
     batch_size: int | None = None,
     augment: Augment | None = None,
     views: int | None = None,
+    micro_batch: int | None = None,
+    recompute: bool | None = None,
+    compile: bool | None = None,
 ) -> Recipe:
     """The recipe that was asked for, or the one that suits the weights, with the values given in its place.
 
@@ -49,6 +53,9 @@ def choose_recipe(
         "batch_size": batch_size,
         "augment": augment,
         "views": views,
+        "micro_batch": micro_batch,
+        "recompute": recompute,
+        "compile": compile,
     }
     phases = [
         replace(phase, **{key: _for_phase(key, value, i, found) for key, value in changes.items() if value is not None})
@@ -57,6 +64,21 @@ def choose_recipe(
     for i, phase in enumerate(phases):
         validate_phase(phase, f"phase {i + 1} of recipe {found.name!r}")
     return Recipe(name=found.name, phases=tuple(phases))
+
+
+def check_cached_images(recipe: Recipe, cache_images: float | None) -> None:
+    """Refuse to keep decoded images that no phase would look at twice.
+
+    Raises:
+        OptionError: There is no such phase.
+    """
+    epochs = sum(phase.epochs for phase in recipe.phases if phase.augment in CROPPING and not phase.views)
+    if cache_images is not None and epochs < 2:
+        raise OptionError(
+            f"cache_images = {cache_images:g} has no effect with recipe {recipe.name!r}: it keeps decoded images for "
+            "random crops that are new in every epoch, and that takes two epochs or more with augment = 'standard' or "
+            "'strong' and without views. Centre crops are kept in memory without it."
+        )
 
 
 def _for_phase(key: str, value: Any, index: int, recipe: Recipe) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.training.best import BestState
+from zoo.training.bottleneck import Bottleneck
 from zoo.training.callbacks import TrainerState
 from zoo.training.checkpoint import Snapshot
 from zoo.training.ema import MovingAverage
@@ -33,6 +34,7 @@ class FitState:
         history: A row an epoch.
         step_in_epoch: Steps of the epoch under way that are taken.
         bad_steps: How many steps in a row were not finite.
+        bottleneck: What the time of the epoch under way goes into, in this process.
         seconds_before: Time that earlier processes spent in the epoch under way.
     """
 
@@ -45,6 +47,7 @@ class FitState:
     history: list[dict[str, Any]] = field(default_factory=list)
     step_in_epoch: int = 0
     bad_steps: int = 0
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
     seconds_before: float = 0.0
     epoch_began: float = field(default_factory=perf_counter)
 
@@ -56,6 +59,7 @@ class FitState:
         """Begin an epoch."""
         self.totals = totals
         self.step_in_epoch = 0
+        self.bottleneck = Bottleneck()
         self.seconds_before, self.epoch_began = 0.0, perf_counter()
 
     def snapshot(self) -> Snapshot:

@@ -11,6 +11,7 @@ from zoo.progress import Progress, Silent
 from zoo.recipes import Phase
 from zoo.training.batches import Batch
 from zoo.training.engine import Engine, Features, mix, out_of_memory
+from zoo.training.forward import forward_of
 from zoo.training.inference import Front
 from zoo.training.losses import Criterion, summed_losses
 from zoo.training.mixing import Mixture, draw_mixture, neighbours
@@ -58,6 +59,7 @@ class Stepper:
         self.micro_batch = phase.micro_batch
         self.stop = 0
         self._module = module
+        self._forward = forward_of(module, phase)
         self._optimizer = optimizer
         self._parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
         self._engine = engine
@@ -122,7 +124,11 @@ class Stepper:
                 self._engine.seed(mix(self._seed, step, number, self._engine.rank))
                 objective, figures = self._loss(part, mixture)
                 fault("backward")
+                # Stages that run once more in the backward pass follow the batch's statistics once more.
+                followed = self._buffers.read() if self._phase.recompute else None
                 torch.autograd.backward(objective / divisor)
+                if followed is not None:
+                    self._buffers.write(followed)
                 sums += torch.cat([figures, objective.detach().reshape(1)])
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -139,7 +145,7 @@ class Stepper:
                 features = engine.lay_out(mixture.features(features, count))
         share = 1.0 if mixture is None else mixture.loss_share(features)
         with engine.autocast():
-            outputs = self._module(features)
+            outputs = self._forward(features)
         logits, *auxiliary = [x[:count] for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
         targets = batch.targets[:count]
         other = targets if mixture is None else targets[neighbours(count, targets.device)]

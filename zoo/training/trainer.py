@@ -16,6 +16,7 @@ from zoo.errors import DataError, TrainingError, UsageError
 from zoo.faults import fault
 from zoo.progress import Progress, Silent
 from zoo.recipes import Phase
+from zoo.training.allocator import kept_memory
 from zoo.training.batches import Batches
 from zoo.training.best import BestState
 from zoo.training.callbacks import Callback, TrainerState
@@ -158,6 +159,7 @@ class Trainer:
         stopping = self.stop.finishing(self.progress.note) if saver is not None else nullcontext()
         with (
             self.engine.reproducible(),
+            kept_memory() if self.engine.device.type == "cpu" else nullcontext(),
             stopping,
             self.progress.task("training", phase.epochs, unit="epochs") as advance,
         ):
@@ -172,7 +174,7 @@ class Trainer:
                 set_mode()
                 self._train_epoch(train, fit, saver)
                 row = self._end_epoch(val, fit, saver)
-                self.progress.note(_in_words(row, last_epoch))
+                self.progress.note(_in_words(row, last_epoch, fit.bottleneck.words()))
                 advance(1)
                 self._tell("on_epoch_end", fit.state, row)
                 fit.state.epoch += 1
@@ -228,7 +230,8 @@ class Trainer:
         lowered = plateau_factor(phase, fit.history)
         with self.progress.task(f"epoch {state.epoch + 1}", len(train), unit="steps") as advance:
             advance(fit.step_in_epoch)
-            for batch in train.epoch(state.epoch, start=fit.step_in_epoch):
+            batches = train.epoch(state.epoch, start=fit.step_in_epoch)
+            for batch in fit.bottleneck.timed(iter(batches)):
                 share = lowered * factor(
                     phase.schedule, state.step_in_phase, state.steps_in_phase, warmup=warmup_of(phase)
                 )
@@ -236,15 +239,17 @@ class Trainer:
                     group["lr"] = group["peak_lr"] * share
                     state.lr = group["lr"]
                 fault("step")
-                batch = replace(batch, epoch=state.epoch)
-                fit.totals.add(fit.stepper(batch, step=state.step, stop=self.stop.signal))
-                state.step += 1
-                state.step_in_phase += 1
-                fit.step_in_epoch += 1
-                if fit.average is not None:
-                    fit.average.update(state.step_in_phase)
-                advance(1)
-                self._after_step(train, fit, saver)
+                with fit.bottleneck.measuring("copy"):
+                    batch = self.engine.to_device(replace(batch, epoch=state.epoch))
+                with fit.bottleneck.measuring("compute"):
+                    fit.totals.add(fit.stepper(batch, step=state.step, stop=self.stop.signal))
+                    state.step += 1
+                    state.step_in_phase += 1
+                    fit.step_in_epoch += 1
+                    if fit.average is not None:
+                        fit.average.update(state.step_in_phase)
+                    advance(1)
+                    self._after_step(train, fit, saver)
         self._notice_bad_steps(train, fit, saver)
 
     def _after_step(self, train: Batches, fit: FitState, saver: Saver | None) -> None:
@@ -345,11 +350,11 @@ def _check_validation(phase: Phase, val: Batches | None, progress: Progress) -> 
         progress.warn("without validation images training cannot stop early: every epoch runs.")
 
 
-def _in_words(row: dict[str, Any], last_epoch: int) -> str:
+def _in_words(row: dict[str, Any], last_epoch: int, bottleneck: str) -> str:
     text = f"epoch {row['epoch'] + 1}/{last_epoch + 1}  training loss {row['train_loss']:.4f}"
     text += f", accuracy {row['train_accuracy']:.1%}"
     if row["val_loss"] is not None:
         text += f"; validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.1%}"
     if row.get("skipped_steps"):
         text += f"; {row['skipped_steps']} step(s) skipped"
-    return f"{text}; {row['seconds']:.1f} s"
+    return f"{text}; {row['seconds']:.1f} s" + (f", {bottleneck}" if bottleneck else "")
