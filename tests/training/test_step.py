@@ -121,7 +121,8 @@ def test_activations_computed_again_are_not_kept(new_chain: Any) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_step_is_the_step(fit: Any, new_chain: Any, samples: Any) -> None:
-    phase = Phase(epochs=1, lr=0.02)
+    # Adam would blow up the rounding in the gradients of biases before BatchNorm, which are zero.
+    phase = Phase(epochs=1, lr=0.02, optimizer="sgd")
     plain, _ = fit(phase, new_chain(dropout=0.0), train=samples(20))
     compiled, _ = fit(replace(phase, compile=True), new_chain(dropout=0.0), train=samples(20))
     torch.testing.assert_close(compiled.model.state_dict(), plain.model.state_dict(), rtol=1e-4, atol=1e-5)
