@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,21 +36,33 @@ def main() -> None:
     rows = []
     for size, count in sizes.items():
         data = photos(count, size=size)
-        ways: dict[str, Callable[[Path], int]] = {"DataLoader, 2 workers": loader, "zoo, threads": ours}
+        ways: dict[str, Callable[[Path], int]] = {
+            "DataLoader, 2 workers": loader,
+            "zoo, 1 thread": partial(ours, workers=1),
+            "zoo, a thread a core": ours,
+        }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(options.repeats):
             for name, way in ways.items():
                 started = time.perf_counter()
                 read = way(data)
                 rates[name].append(read / (time.perf_counter() - started))
-        theirs, mine = (statistics.median(rates[name]) for name in ways)
+        theirs, alone, mine = (statistics.median(rates[name]) for name in ways)
         rows.append(
-            [f"{size[0]}×{size[1]}", f"{theirs:.0f}", f"{mine:.0f}", f"{mine / theirs:.2f}×", f"{difference(data):.2f}"]
+            [
+                f"{size[0]}×{size[1]}",
+                f"{theirs:.0f}",
+                f"{alone:.0f}",
+                f"{mine:.0f}",
+                f"{mine / theirs:.2f}×",
+                f"{difference(data):.2f}",
+            ]
         )
         print(rows[-1])
     headers = [
         "JPEGs",
         "DataLoader over ImageFolder, images/s",
+        "zoo, one thread, images/s",
         "zoo, images/s",
         "ratio",
         "mean difference of a pixel, of 255",
@@ -72,9 +85,9 @@ def loader(data: Path) -> int:
     return sum(len(images) for images, _ in batches)
 
 
-def ours(data: Path) -> int:
+def ours(data: Path, workers: int | None = None) -> int:
     paths = sorted(data.rglob("*.jpg"))
-    reader = ImageReader(paths, PREPROCESSING, memory_limit_bytes=0)
+    reader = ImageReader(paths, PREPROCESSING, workers=workers, memory_limit_bytes=0)
     requests = (Request(list(range(start, min(start + 32, len(paths))))) for start in range(0, len(paths), 32))
     with kept_memory():
         return sum(len(normalise(images, PREPROCESSING)) for images in reader.ahead(requests))
