@@ -3,7 +3,8 @@
 python benchmarks/processes.py [--quick]
 
 The same ResNet-18, images, order and steps with 1, 2 and 4 processes over gloo, one thread each, in float32; once with
-BatchNorm at rest and once with BatchNorm that trains.
+BatchNorm at rest and once with BatchNorm that trains. How far rounding alone takes a run from itself is shown by one
+process with two threads.
 """
 
 import argparse
@@ -43,8 +44,9 @@ if dist.get_rank() == 0:
 dist.destroy_process_group()
 """
 _PARAMETERS = 11_181_642  # of ResNet-18 with ten classes
-# Losses of an epoch with several processes against those with one: they add in another order.
-_TOLERANCE = 1e-3
+# Losses of an epoch with several processes against those with one. They add in another order, and each step makes the
+# difference larger: AdamW divides gradients by their size.
+_TOLERANCE = 5e-3
 
 
 def trained(folder: Path, data: Path, recipe: str, processes: int, *, threads: int = 1) -> list[dict[str, Any]]:
@@ -97,7 +99,7 @@ def main() -> None:
     options = parser.parse_args()
     WORK.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=WORK))
-    images, epochs = (100, 2) if options.quick else (600, 4)
+    images, epochs = (100, 2) if options.quick else (300, 4)
     data = photos(images, size=(96, 96))
     (folder / "registry.toml").write_text(_RECIPE.format(epochs=epochs))
     found = {
@@ -111,17 +113,9 @@ def main() -> None:
     def seconds(rows: list[dict[str, Any]]) -> float:
         return statistics.median(row["seconds"] for row in rows[1:])
 
-    lines = [
-        [
-            "1 process, 2 threads",
-            f"{seconds(two_threads):.2f}",
-            f"{seconds(two_threads) / steps * 1e3:.0f}",
-            "",
-            "",
-            "",
-            "",
-        ]
-    ]
+    rounding = f"{largest_difference(two_threads, found['rest', 1]):.1e}"
+    pace = f"{seconds(two_threads):.2f}", f"{seconds(two_threads) / steps * 1e3:.0f}"
+    lines = [["1 process, 2 threads", *pace, "", rounding, "", ""]]
     worst = 0.0
     for processes in (1, 2, 4):
         rest, moving = found["rest", processes], found["moving", processes]
