@@ -138,6 +138,12 @@ def test_a_new_package_refuses_a_name_that_python_cannot_import(name: str, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["resnet", "timm", "simple-cnn"])
+def test_a_new_package_takes_the_place_of_none_that_is_installed(name: str, tmp_path: Path) -> None:
+    assert "installed already" in _zoo("plugins", "new", name, folder=tmp_path, code=2).stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_check_refuses_a_folder_that_is_no_package(tmp_path: Path) -> None:
     assert "no pyproject.toml" in _zoo("plugins", "check", ".", folder=tmp_path, code=2).stderr
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')

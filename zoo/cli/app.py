@@ -100,8 +100,8 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted.", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        click.echo(" ".join(["interrupted", *map(str, (error.__cause__ or error).args)]) + ".", err=True)
         code = _INTERRUPTED
     except ZooError as error:
         code = _report(error)

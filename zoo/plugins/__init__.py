@@ -1,15 +1,14 @@
 """Find the plugins, decide which may be used, and ask the one that owns a name.
 
-Nothing is imported until a plugin's own architecture is asked for, and facts that are kept on disk spare even that for
-listings. Each plugin fails alone: what is wrong with it is on its record, and raised when it is asked for.
+No plugin is imported here until its model is wanted: facts that are not kept on disk from an earlier time are asked for
+in a process of their own. Each plugin fails alone: what is wrong with it is on its record, and raised when it is asked
+for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from zoo.architecture import Architecture
@@ -26,9 +25,17 @@ from zoo.errors import (
     did_you_mean,
 )
 from zoo.names import canonical, is_name
-from zoo.plugins.entry_points import ENTRY_POINT_GROUP, EntryPoint, Installed, find_entry_points, from_metadata
+from zoo.plugins.entry_points import (
+    ENTRY_POINT_GROUP,
+    OWN_DISTRIBUTION,
+    EntryPoint,
+    Installed,
+    find_entry_points,
+    from_metadata,
+)
 from zoo.plugins.facts import A, Facts, Listed, facts_key, listed, read_facts, write_facts
-from zoo.plugins.records import Plugin, PluginState, plugin_records
+from zoo.plugins.places import check_place, installation_problem
+from zoo.plugins.records import Plugin, PluginState, PluginTrace, plugin_records
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -39,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Plugin", "PluginState", "Plugins", "Resolved"]
 
 T = TypeVar("T")
-_DISTRIBUTION = "torch-zoo"
 _ERRORS: dict[PluginState, type[ZooError]] = {
     PluginState.disabled: UsageError,
     PluginState.conflict: PluginConflictError,
@@ -82,6 +88,7 @@ class Plugins:
         self._errors: dict[str, ZooError] = {}
         self._facts: dict[str, tuple[Architecture, ...]] = {}
         self._hooks: dict[str, PluginHooks] = {}
+        self._placed: set[str] = set()
 
     def records(self) -> tuple[Plugin, ...]:
         """What is known of every plugin so far, sorted by name; nothing is imported for it."""
@@ -110,11 +117,33 @@ class Plugins:
 
         Plugins that fail are passed over; their records say why.
         """
-        return self._from_all(self._architectures_of)
+        return self._from_all(self.architectures_of)
 
     def listed(self) -> tuple[Listed, ...]:
         """As :meth:`architectures`, but only what listings show of each, which is faster to read."""
         return self._from_all(self._listed_of)
+
+    def architectures_of(self, plugin_name: str, *, again: bool = False) -> tuple[Architecture, ...]:
+        """The facts of one plugin; it is asked where they are not known from an earlier time.
+
+        Args:
+            plugin_name: The plugin.
+            again: Ask a plugin that failed at an earlier time once more, as whoever needs it wants.
+
+        Raises:
+            ZooError: It cannot be used; as for :meth:`hooks`.
+        """
+        if plugin_name in self._facts:
+            return self._facts[plugin_name]
+        record = self._sound(plugin_name)
+        found = self._kept(record, Architecture)
+        if found is None or (found.error and again):
+            found = self._ask(record)
+            point, key = self._facts_place(record)
+            if key is not None:
+                write_facts(point, key, self._installed.versions, found)
+        self._facts[plugin_name] = self._believed(record, found)
+        return self._facts[plugin_name]
 
     def resolve(self, name: str) -> Resolved:
         """What a name stands for.
@@ -156,12 +185,7 @@ class Plugins:
             IncompatiblePluginError: It was written for another hook API, or is not the pinned version.
             PluginConflictError: Two distributions claim the name.
         """
-        record = self.record(plugin_name)
-        if plugin_name in self._errors:
-            error = self._errors[plugin_name]
-            raise type(error)(str(error)) from (error.__cause__ or error)
-        if record.state in _ERRORS:
-            raise _ERRORS[record.state](record.error)
+        record = self._sound(plugin_name)
         if plugin_name not in self._hooks:
             from zoo.plugins.hooks import load_plugin  # with pluggy and more, which listings do without
 
@@ -176,19 +200,28 @@ class Plugins:
 
     def installation_problem(self) -> str:
         """Why zoo's own plugins are not there and what to do; empty when they are."""
-        found = {point.name for point in self._installed.entry_points if canonical(point.distribution) == _DISTRIBUTION}
-        root = Path(__file__).resolve().parents[2]
-        declared = _declared_plugins(root / "pyproject.toml")
-        if not found and declared:
-            return (
-                f"zoo runs from {root}, which is not installed, so its own plugins are unknown: pip install -e {root}"
-            )
-        if not found:
-            return f"zoo's own plugins are not registered: pip install --force-reinstall {_DISTRIBUTION}"
-        if missing := sorted(declared - found):
-            listed = ", ".join(missing)
-            return f"{root} was installed before it had the plugins {listed}: pip install -e {root}"
-        return ""
+        return installation_problem(self._installed.entry_points)
+
+    def _sound(self, plugin_name: str) -> Plugin:
+        """The record of a plugin that may be used, and whose module is its distribution's own.
+
+        Raises:
+            ZooError: It may not; the class says why, as for :meth:`hooks`.
+        """
+        record = self.record(plugin_name)
+        if plugin_name in self._errors:
+            error = self._errors[plugin_name]
+            raise type(error)(str(error)) from (error.__cause__ or error)
+        if record.state in _ERRORS:
+            raise _ERRORS[record.state](record.error)
+        if plugin_name not in self._placed:
+            try:
+                check_place(record, self._installed.entry_points)
+            except PluginError as error:
+                self._fail(record, error)
+                raise
+            self._placed.add(plugin_name)
+        return record
 
     def _from_all(self, ask: Callable[[str], tuple[T, ...]]) -> tuple[T, ...]:
         found: list[T] = []
@@ -201,7 +234,7 @@ class Plugins:
         return tuple(found)
 
     def _full(self, plugin_name: str, architecture_name: str) -> Architecture:
-        architectures = self._architectures_of(plugin_name)
+        architectures = self.architectures_of(plugin_name, again=True)
         for architecture in architectures:
             if architecture.name == architecture_name:
                 return architecture
@@ -232,33 +265,13 @@ class Plugins:
             f"{skipped}{self._installation_words()}"
         )
 
-    def _architectures_of(self, plugin_name: str) -> tuple[Architecture, ...]:
-        if plugin_name in self._facts:
-            return self._facts[plugin_name]
-        record = self.record(plugin_name)
-        if record.state in _ERRORS:
-            self.hooks(plugin_name)  # raises
-        point, key = self._facts_place(record)
-        found = self._kept(record, point, key, Architecture)
-        if found is None:
-            hooks = self.hooks(plugin_name)
-            try:
-                found = hooks.architectures()
-            except PluginError as error:
-                self._fail(record, error)
-                raise
-            if key is not None:
-                write_facts(point, Facts(key, found, hooks.import_notes))
-        self._facts[plugin_name] = found
-        return found
-
     def _listed_of(self, plugin_name: str) -> tuple[Listed, ...]:
         if plugin_name not in self._facts:
-            record = self._records[plugin_name]
-            kept = self._kept(record, *self._facts_place(record), Listed)
+            record = self._sound(plugin_name)
+            kept = self._kept(record, Listed)
             if kept is not None:
-                return kept
-        return listed(self._architectures_of(plugin_name))
+                return self._believed(record, kept)
+        return listed(self.architectures_of(plugin_name))
 
     def _facts_place(self, record: Plugin) -> tuple[EntryPoint, dict[str, str] | None]:
         point = EntryPoint(
@@ -266,23 +279,47 @@ class Plugins:
         )
         return point, facts_key(point, self._installed.versions)
 
-    def _kept(
-        self, record: Plugin, point: EntryPoint, key: dict[str, str] | None, kind: type[A]
-    ) -> tuple[A, ...] | None:
-        kept = read_facts(point, key, kind) if key is not None and record.name not in self._hooks else None
-        if kept is None:
+    def _kept(self, record: Plugin, kind: type[A]) -> Facts[A] | None:
+        if record.name in self._hooks:
             return None
-        notes = tuple(dict.fromkeys((*record.notes, *kept.notes)))
+        point, key = self._facts_place(record)
+        return read_facts(point, key, self._installed.versions, kind) if key is not None else None
+
+    def _ask(self, record: Plugin) -> Facts[Architecture]:
+        """Ask a plugin of which nothing is known: zoo's own here, all others where they can do no harm."""
+        if canonical(record.distribution) != OWN_DISTRIBUTION and record.name not in self._hooks:
+            from zoo.plugins.asking import ask  # it starts processes, which listings of known facts need not wait for
+
+            return ask(record, self._installed.versions)
+        hooks = self.hooks(record.name)
+        try:
+            return Facts(hooks.architectures(), hooks.import_notes)
+        except PluginError as error:
+            self._fail(record, error)
+            raise
+
+    def _believed(self, record: Plugin, facts: Facts[A]) -> tuple[A, ...]:
+        """Put what a plugin answered on its record.
+
+        Raises:
+            PluginError: It answered with what is wrong with it.
+        """
+        if facts.error:
+            error = (IncompatiblePluginError if facts.incompatible else BrokenPluginError)(facts.error)
+            error.__cause__ = PluginTrace(facts.trace) if facts.trace else None
+            self._fail(record, error)
+            raise error
+        record = self._records[record.name]  # loaded by now, where it was asked in this process
+        notes = tuple(dict.fromkeys((*record.notes, *facts.notes)))
         self._records[record.name] = dataclasses.replace(record, notes=notes)
-        return kept.architectures
+        return facts.architectures
 
     def _fail(self, record: Plugin, error: PluginError) -> None:
-        incompatible = isinstance(error, IncompatiblePluginError)
         self._hooks.pop(record.name, None)
         self._errors[record.name] = error
         self._records[record.name] = dataclasses.replace(
             record,
-            state=PluginState.incompatible if incompatible else PluginState.broken,
+            state=next((state for state, kind in _ERRORS.items() if isinstance(error, kind)), PluginState.broken),
             error=str(error),
             cause=error.__cause__,
         )
@@ -292,10 +329,5 @@ class Plugins:
         return f" {problem[0].upper()}{problem[1:]}." if problem else ""
 
 
-def _declared_plugins(pyproject: Path) -> set[str]:
-    """Names of the plugins in a checkout's own pyproject.toml; empty where there is no checkout."""
-    try:
-        project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-        return set(project["entry-points"][ENTRY_POINT_GROUP]) if project["name"] == _DISTRIBUTION else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+def _point(record: Plugin) -> EntryPoint:
+    return EntryPoint(record.name, record.module, record.distribution, record.version, record.origin, record.requires)

@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.names import canonical
+from zoo.plugins.belonging import belongs
 
 if TYPE_CHECKING:
     import importlib.metadata
@@ -55,8 +57,9 @@ class Installed:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-# Canonical name, version, and how to read its entry points.
-_Distribution = tuple[str, str, Callable[[], list[EntryPoint]]]
+# Canonical name, version, where its metadata is, and how to read its entry points.
+_Distribution = tuple[str, str, Path, Callable[[], list[EntryPoint]]]
+OWN_DISTRIBUTION = "torch-zoo"
 
 
 def from_metadata(entry_points: Iterable["importlib.metadata.EntryPoint"]) -> tuple[EntryPoint, ...]:
@@ -77,20 +80,24 @@ def from_metadata(entry_points: Iterable["importlib.metadata.EntryPoint"]) -> tu
 def find_entry_points(group: str, *, path: Iterable[str] | None = None) -> Installed:
     """Look through the distributions on the import path.
 
-    A distribution that is there twice counts where the import path comes to it first, as for Python itself.
+    A distribution that is there twice counts where the import path comes to it first, as for Python itself; zoo's own
+    counts where the zoo that runs belongs to it, so none can pose as it.
 
     Args:
         group: The entry-point group.
         path: Folders and archives to look in; None means ``sys.path``.
     """
-    points: list[EntryPoint] = []
+    points: dict[str, list[EntryPoint]] = {}
     versions: dict[str, str] = {}
     for place in dict.fromkeys(Path(entry or ".").resolve() for entry in (sys.path if path is None else path)):
-        for name, version, found in _in_folder(place, group) if place.is_dir() else _in_archive(place, group):
-            if name not in versions:
+        for name, version, metadata, read in _in_folder(place, group) if place.is_dir() else _in_archive(place, group):
+            if name not in versions or (
+                name == OWN_DISTRIBUTION and belongs(metadata, "zoo", [Path(__file__).parents[2]])
+            ):
                 versions[name] = version
-                points += found()
-    return Installed(tuple(sorted(points, key=lambda point: (point.name, point.distribution, point.value))), versions)
+                points[name] = read()
+    found = sorted(chain(*points.values()), key=lambda point: (point.name, point.distribution, point.value))
+    return Installed(tuple(found), versions)
 
 
 def _in_folder(folder: Path, group: str) -> Iterator[_Distribution]:
@@ -102,7 +109,7 @@ def _in_folder(folder: Path, group: str) -> Iterator[_Distribution]:
         if name.endswith((".dist-info", ".egg-info")):
             project, _, rest = name.rpartition(".")[0].partition("-")
             metadata = folder / name
-            yield canonical(project), rest.partition("-py")[0], partial(_read, metadata, group)
+            yield canonical(project), rest.partition("-py")[0], metadata, partial(_read, metadata, group)
 
 
 def _in_archive(archive: Path, group: str) -> Iterator[_Distribution]:
@@ -111,7 +118,7 @@ def _in_archive(archive: Path, group: str) -> Iterator[_Distribution]:
 
         for distribution in distributions(path=[str(archive)]):
             points = from_metadata(distribution.entry_points.select(group=group))
-            yield canonical(distribution.metadata["Name"] or ""), distribution.version, partial(list, points)
+            yield canonical(distribution.metadata["Name"] or ""), distribution.version, archive, partial(list, points)
 
 
 def _read(metadata: Path, group: str) -> list[EntryPoint]:

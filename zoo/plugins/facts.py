@@ -25,7 +25,7 @@ from zoo.files import cache_folder, write_atomically
 from zoo.names import canonical, is_name
 from zoo.plugins.entry_points import EntryPoint
 
-_FORMAT = 2
+_FORMAT = 3
 _MOST_FILES = 2000
 
 
@@ -66,18 +66,26 @@ class FactsError(Exception):
 
 
 class Facts(msgspec.Struct, Generic[A], frozen=True, forbid_unknown_fields=True):
-    """What is kept of one plugin.
+    """What a plugin answers when it is asked for its facts, and what is kept of that.
 
     Attributes:
-        key: What it was true for.
         architectures: As the plugin listed them, :attr:`Architecture.plugin` filled in; read in full, or as
             :class:`Listed`.
         notes: What was noticed when the plugin was imported.
+        error: Why there are none: a sentence that names the plugin; empty when all is well.
+        incompatible: Whether the error is that it was written for another hook API.
+        trace: Python's traceback of the error, where there is one.
+        key: What it was true for.
+        installed: A hash of all that was installed: a failure counts only as long as that stays.
     """
 
-    key: dict[str, str]
-    architectures: tuple[A, ...]
+    architectures: tuple[A, ...] = ()
     notes: tuple[str, ...] = ()
+    error: str = ""
+    incompatible: bool = False
+    trace: str = ""
+    key: dict[str, str] = {}
+    installed: str = ""
 
 
 def check_architectures(returned: object, *, plugin: str) -> tuple[Architecture, ...]:
@@ -97,9 +105,12 @@ def check_architectures(returned: object, *, plugin: str) -> tuple[Architecture,
             _check(architecture)
         except FactsError as error:
             raise FactsError(f"architecture {shown(item.name)}: {error}") from error
-        if architecture.name in checked:
+        before = checked.get(architecture.name.lower())
+        if before is not None and before.name == architecture.name:
             raise FactsError(f"it lists {architecture.name!r} twice")
-        checked[architecture.name] = dataclasses.replace(architecture, plugin=plugin)
+        if before is not None:
+            raise FactsError(f"it lists {before.name!r} and {architecture.name!r}, which differ only in case")
+        checked[architecture.name.lower()] = dataclasses.replace(architecture, plugin=plugin)
     return tuple(checked.values())
 
 
@@ -128,12 +139,17 @@ def facts_key(point: EntryPoint, versions: Mapping[str, str]) -> dict[str, str] 
     }
 
 
-def read_facts(point: EntryPoint, key: Mapping[str, str], kind: type[A]) -> Facts[A] | None:
+def read_facts(
+    point: EntryPoint, key: Mapping[str, str], versions: Mapping[str, str], kind: type[A]
+) -> Facts[A] | None:
     """The facts kept for this key; None when there are none, or they are damaged.
+
+    A failure is kept too, but only until anything is installed or removed: what was missing may be there then.
 
     Args:
         point: Where the plugin comes from.
         key: What they must have been true for.
+        versions: Versions of all distributions by canonical name.
         kind: How much of each architecture to read: :class:`~zoo.architecture.Architecture`, or :class:`Listed`.
     """
     try:
@@ -142,8 +158,9 @@ def read_facts(point: EntryPoint, key: Mapping[str, str], kind: type[A]) -> Fact
         kept: Facts[A] = msgspec.json.decode(content, type=Facts[kind])  # type: ignore[valid-type]
     except (OSError, RuntimeError, ValueError):  # msgspec's errors are ValueErrors
         return None
-    of_this_plugin = all(architecture.plugin == point.name for architecture in kept.architectures)
-    return kept if kept.key == key and of_this_plugin else None
+    if kept.key != key or any(architecture.plugin != point.name for architecture in kept.architectures):
+        return None
+    return None if kept.error and kept.installed != _installed(versions) else kept
 
 
 def listed(architectures: tuple[Architecture, ...]) -> tuple[Listed, ...]:
@@ -151,16 +168,23 @@ def listed(architectures: tuple[Architecture, ...]) -> tuple[Listed, ...]:
     return msgspec.convert(architectures, tuple[Listed, ...], from_attributes=True)
 
 
-def write_facts(point: EntryPoint, facts: Facts[Architecture]) -> None:
+def write_facts(
+    point: EntryPoint, key: dict[str, str], versions: Mapping[str, str], facts: Facts[Architecture]
+) -> None:
     """Keep facts on disk: on the first line what listings show, on the second everything.
 
     Nothing is kept where the disk does not let us, or where JSON would change the facts.
     """
     with suppress(OSError, RuntimeError, StorageError, ValueError, TypeError):
+        facts = msgspec.structs.replace(facts, key=key, installed=_installed(versions))
         content = msgspec.json.encode(facts)
         if repr(msgspec.json.decode(content, type=Facts[Architecture])) == repr(facts):
-            first = Facts(facts.key, listed(facts.architectures), facts.notes)
+            first = msgspec.structs.replace(facts, architectures=listed(facts.architectures))
             write_atomically(_path(point), msgspec.json.encode(first) + b"\n" + content)
+
+
+def _installed(versions: Mapping[str, str]) -> str:
+    return hashlib.sha256(repr(sorted(versions.items())).encode()).hexdigest()
 
 
 def _path(point: EntryPoint) -> Path:
@@ -241,7 +265,14 @@ def _builtins(value: Any) -> Any:
         return {field.name: _builtins(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: _builtins(item) for key, item in value.items()}
-    return [_builtins(item) for item in value] if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return [_builtins(item) for item in value]
+    # Of numpy's floats and of enumerations, the value that they are.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return int.__int__(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _check_preprocessing(preprocessing: Preprocessing) -> None:

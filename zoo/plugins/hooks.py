@@ -12,8 +12,8 @@ import inspect
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from zoo.errors import (
 from zoo.hookspecs import HOOK_API, PROJECT
 from zoo.names import canonical
 from zoo.plugins.facts import FactsError, check_architectures
+from zoo.plugins.interrupts import watched_signals
 from zoo.plugins.records import Plugin, PluginState
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ class PluginHooks:
     def architectures(self) -> tuple[Architecture, ...]:
         """The plugin's facts, checked, each with :attr:`Architecture.plugin` filled in."""
         returned = self._call("zoo_architectures")
-        try:
-            return check_architectures(returned, plugin=self.record.name)
-        except FactsError as error:
-            raise HookError(f"{self.record.label}: zoo_architectures: {error}.") from error
+        with self._blamed("zoo_architectures: looking at what it returned"):
+            try:
+                return check_architectures(returned, plugin=self.record.name)
+            except FactsError as error:
+                raise HookError(f"{self.record.label}: zoo_architectures: {error}.") from error
 
     def build_model(
         self, architecture: Architecture, *, num_classes: int, in_channels: int, options: Mapping[str, OptionValue]
@@ -139,13 +141,22 @@ class PluginHooks:
         caller = self._caller(hook)
         if self._implements(hook):
             caller = self._manager.subset_hook_caller(hook, [defaults])
-        try:
-            with redirect_stdout(sys.stderr):
-                return caller(**arguments)
-        except (OptionError, WeightsError, MissingExtraError, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            raise HookError(f"{self.record.label}: {hook} {_raised(error)}.") from error
+        with self._blamed(hook):
+            return caller(**arguments)
+
+    @contextmanager
+    def _blamed(self, doing: str) -> Iterator[None]:
+        """What goes wrong in the block is the plugin's doing, a Ctrl-C is not."""
+        with watched_signals() as signalled:
+            try:
+                with redirect_stdout(sys.stderr):
+                    yield
+            except (OptionError, WeightsError, MissingExtraError, HookError):
+                raise
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt | SystemExit) and signalled():
+                    raise
+                raise HookError(f"{self.record.label}: {doing} {_raised(error)}.") from error
 
     def _caller(self, hook: str) -> pluggy.HookCaller:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
@@ -187,15 +198,15 @@ def load_plugin(record: Plugin, *, versions: Mapping[str, str]) -> PluginHooks:
     start = time.perf_counter()
     plugin = _import(record, versions)
     seconds = time.perf_counter() - start
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(defaults)
     try:
         _check_api(record, plugin)
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(hookspecs)
+        manager.register(defaults)
         _check_hooks(record, plugin, manager)
         manager.register(plugin)
         manager.check_pending()
-    except (PluginError, KeyboardInterrupt):
+    except PluginError:
         raise
     except BaseException as error:  # an object that answers strangely when it is looked at
         raise BrokenPluginError(f"{record.label}: looking for its hooks {_raised(error)}.") from error
@@ -206,14 +217,17 @@ def load_plugin(record: Plugin, *, versions: Mapping[str, str]) -> PluginHooks:
 
 def _import(record: Plugin, versions: Mapping[str, str]) -> object:
     module, _, attribute = record.module.partition(":")
+    signalled: Callable[[], bool] = bool
     try:
-        with redirect_stdout(sys.stderr):
+        with watched_signals() as signalled, redirect_stdout(sys.stderr):
             plugin: object = importlib.import_module(module)
             for name in attribute.split(".") if attribute else ():
                 plugin = getattr(plugin, name)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit) and signalled():
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"while {record.label} was being imported") from None
+            raise
         advice = _advice(record, error, versions) if isinstance(error, ModuleNotFoundError) else ""
         raise BrokenPluginError(f"{record.label}: importing {record.module} {_raised(error)}{advice}.") from error
     return plugin
@@ -222,9 +236,7 @@ def _import(record: Plugin, versions: Mapping[str, str]) -> object:
 def _advice(record: Plugin, error: ModuleNotFoundError, versions: Mapping[str, str]) -> str:
     missing = (error.name or "").partition(".")[0]
     if missing == record.module.partition(":")[0].partition(".")[0]:
-        if not record.distribution:
-            return f"; {record.origin} names it, and it is not on the import path"
-        return f"; its files are incomplete: pip install --force-reinstall {record.distribution}"
+        return f"; its files are incomplete: pip install --force-reinstall {record.distribution or missing}"
     if wanted := list(_missing_requirements(record.requires, versions)):
         return "; it needs what is not installed: pip install " + " ".join(wanted)
     return f"; it needs a package that is not installed: pip install {missing}, unless another one provides it"
@@ -340,7 +352,7 @@ def _where(error: BaseException) -> str:
 def _one_line(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # a plugin's exception may not even have a text
+    except BaseException:  # a plugin's exception may not even have a text, or end the process when asked for it
         text = ""
     text = ascii_safe(" ".join(text.split()))
     text = text if len(text) <= 300 else text[:297] + "..."

@@ -39,7 +39,7 @@ def origins_of(plugins: Plugins, name: str) -> tuple[Origin, ...]:
     preset = plugins.registry.presets.get(name)
     if preset is None and name in known:
         with suppress(ZooError):  # it is on the record
-            plugins.hooks(name)
+            plugins.architectures_of(name, again=True)
         return tuple(_of_plugin(plugins, name))
     found = list(_of_preset(preset)) if preset is not None else []
     try:

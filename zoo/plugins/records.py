@@ -59,6 +59,10 @@ class Plugin:
         return f"plugin {self.name!r} ({source})"
 
 
+class PluginTrace(Exception):  # noqa: N818  # the cause of an error, never raised itself
+    """Where a plugin failed in the process that asked it: the text is Python's traceback of there."""
+
+
 def plugin_records(registry: Registry, points: Sequence[EntryPoint]) -> list[Plugin]:
     """Decide on every plugin name that a distribution or a registry file states; imports nothing.
 
@@ -75,7 +79,29 @@ def plugin_records(registry: Registry, points: Sequence[EntryPoint]) -> list[Plu
         if pin.module:
             origin = registry.place(f"plugins.{name}")
             claims[name] = [EntryPoint(name, pin.module, "", "", origin)]
-    return [_record(registry, name, claimants) for name, claimants in claims.items()]
+    return _told_apart(registry, [_record(registry, name, claimants) for name, claimants in claims.items()])
+
+
+def _told_apart(registry: Registry, records: Sequence[Plugin]) -> list[Plugin]:
+    """Refuse names that a person, a file system or a registry's deny takes for one: only a pinned one stays."""
+    alike: dict[str, list[Plugin]] = {}
+    for record in records:
+        if record.state is not PluginState.disabled:
+            alike.setdefault(canonical(record.name), []).append(record)
+    told = []
+    for record in records:
+        group = sorted(alike.get(canonical(record.name), ()), key=lambda one: one.name)
+        pinned = [one for one in group if one.name in registry.plugins]
+        if len(group) > 1 and pinned != [record] and record.state in (PluginState.not_loaded, PluginState.conflict):
+            listed = " and ".join(f"{shown(one.name)} of {one.distribution or one.origin}" for one in group)
+            record = dataclasses.replace(
+                record,
+                state=PluginState.conflict,
+                error=f"plugin names {listed} differ only in case or in '-', '_' and '.'; uninstall one of them, or "
+                f'choose in registry.toml: [plugins.{group[0].name}] distribution = "{group[0].distribution}".',
+            )
+        told.append(record)
+    return told
 
 
 def _record(registry: Registry, name: str, claimants: Sequence[EntryPoint]) -> Plugin:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 
 from zoo.errors import RunExistsError, UsageError
@@ -37,7 +38,7 @@ def new_plugin(name: str, folder: Path | None = None) -> NewPlugin:
         folder: Where to write it; None means ``zoo-NAME`` in the current folder.
 
     Raises:
-        UsageError: The name cannot be one of a Python package, or is taken by one.
+        UsageError: The name cannot be one of a Python package, or is taken by one that is installed.
         RunExistsError: The folder exists.
     """
     words = re.sub("[-_]+", "_", name)
@@ -45,6 +46,11 @@ def new_plugin(name: str, folder: Path | None = None) -> NewPlugin:
         raise UsageError(
             f"{name!r} cannot name a plugin package; use lower-case letters, digits and '-', beginning with a letter, "
             "for example 'lab'."
+        )
+    if find_spec(f"zoo_{words}") is not None:
+        raise UsageError(
+            f"the module zoo_{words} is installed already, so a package called {name!r} would take its place; choose "
+            "another name. 'zoo plugins list' shows those there are."
         )
     dashed = words.replace("_", "-")
     folder = folder if folder is not None else Path(f"zoo-{dashed}")
