@@ -281,7 +281,13 @@ def test_a_model_that_is_no_chain_trains_its_head_alone_with_everything_at_rest(
 
 def test_a_model_that_is_no_chain_trains_whole_and_nowhere_between(model: Residual) -> None:
     chain = Chain(model, [Stage("head", model)], head_parameters=["fc.weight", "fc.bias"])
-    assert chain.cut("all").trained == dict(model.named_parameters()).keys()
+    cut = chain.cut("all")
+    assert cut.trained == dict(model.named_parameters()).keys()
+    head = {id(model.fc.weight), id(model.fc.bias)}
+    for group in chain.parameter_groups(cut, lr=0.5, weight_decay=0.0, layer_decay=0.8):
+        in_head = {id(parameter) in head for parameter in group["params"]}  # type: ignore[attr-defined]
+        assert in_head == {group["lr"] == 0.5}
+        assert group["lr"] in (0.5, pytest.approx(0.5 * 0.8**12))
     with pytest.raises(OptionError, match="no chain of stages"):
         chain.cut("last 1")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.jobs.embedding import Embedding, embed
     from zoo.jobs.evaluation import Evaluation, evaluate
     from zoo.jobs.finetuning import finetune
+    from zoo.jobs.lr_finding import lr_find
     from zoo.jobs.prediction import Prediction
     from zoo.jobs.proof import Verification, verify
     from zoo.models import Model, create_model, load
@@ -41,6 +42,7 @@ __all__ = [
     "finetune",
     "list_models",
     "load",
+    "lr_find",
     "verify",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "finetune": "zoo.jobs.finetuning",
     "list_models": "zoo.plugins.catalogue",
     "load": "zoo.models",
+    "lr_find": "zoo.jobs.lr_finding",
     "verify": "zoo.jobs.proof",
 }
 

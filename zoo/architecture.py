@@ -162,7 +162,9 @@ class Architecture:
         smallest_input: Smallest height and width in pixels that can be evaluated.
         smallest_training_input: Smallest height and width in pixels that can be trained.
         source: The paper or page that describes it.
-        default_recipe: Recipe used when none is asked for; empty means zoo's choice.
+        default_recipe: Recipe used when none is asked for; empty means zoo's choice, ``"frozen"`` or from random values
+            ``"full"``.
+        scratch_recipe: The same for training from random values alone.
         head_parameters: Names of the head's parameters for a design that is no chain of stages; empty otherwise.
         note: One sentence for ``zoo info``, for example why it is no chain.
         plugin: Name of the plugin that provides it; filled in by zoo.
@@ -178,6 +180,7 @@ class Architecture:
     smallest_training_input: int = 1
     source: str = ""
     default_recipe: str = ""
+    scratch_recipe: str = ""
     head_parameters: tuple[str, ...] = ()
     note: str = ""
     plugin: str = ""

@@ -189,22 +189,27 @@ class Chain(Sequence[Stage]):
         Returns:
             Dictionaries with ``params``, ``lr``, ``weight_decay`` and ``name``, from input to output.
         """
-        groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[int, float, bool], list[nn.Parameter]] = {}
         parameters = dict(self.model.named_parameters())
         for name, stage in self._parameter_owners():
             if name in cut.trained:
                 parameter = parameters[name]
-                groups.setdefault((stage, parameter.ndim > 1), []).append(parameter)
-        last = max(1, len(self._stages) - 1)
+                key = (stage, self._relative_depth(name, stage), parameter.ndim > 1)
+                groups.setdefault(key, []).append(parameter)
         return [
             {
                 "params": members,
-                "lr": lr * layer_decay ** (_LAYER_DECAY_DEPTH * (1 - stage / last)) if len(self) > 1 else lr,
+                "lr": lr * layer_decay ** (_LAYER_DECAY_DEPTH * (1 - depth)),
                 "weight_decay": weight_decay if decays else 0.0,
                 "name": f"{self._stages[stage].name}/{'weights' if decays else 'biases and norms'}",
             }
-            for (stage, decays), members in sorted(groups.items(), key=lambda item: item[0])
+            for (stage, depth, decays), members in sorted(groups.items(), key=lambda item: item[0])
         ]
+
+    def _relative_depth(self, parameter: str, stage: int) -> float:
+        if self._head_parameters:  # one stage, of which the head is a part
+            return float(parameter in self._head_parameters)
+        return stage / (len(self) - 1) if len(self) > 1 else 1.0
 
     def _frozen_stages(self, train: str) -> int:
         if train == "all":

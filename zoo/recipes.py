@@ -4,7 +4,8 @@ A phase says what trains, for how long and how. ``registry.toml`` holds the ship
 ranges in the annotations hold for both: :func:`zoo.registry.validate_phase` checks them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -14,6 +15,9 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 Augment = Literal["none", "light", "standard", "strong"]
 Monitor = Literal["auto", "accuracy", "loss", "precision", "recall", "f1", "map"]
 Sampling = Literal["shuffle", "balanced"]
+
+HEAD_ALONE = ("head", "last 1")
+"""What ``train`` says where only the last stage trains, whatever the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,46 +107,117 @@ class Recipe:
     Attributes:
         name: As given to ``--recipe``.
         phases: At least one.
+        strict: Whether what would do nothing on the model at hand is an error, as it is in a user's recipe. The shipped
+            ones are for every model, and that of a resumed run was checked when it began.
     """
 
     name: str
     phases: tuple[Phase, ...]
+    strict: bool = True
 
 
-def without_effect(phase: Phase) -> str:
-    """What in a phase contradicts itself or would do nothing, as a sentence without a full stop; empty for nothing."""
+# Keys that a solver has no use for; of those in the second set the default says that they are not used.
+_OF_STEPS = ("lr", "schedule", "weight_decay", "batch_size", "optimizer", "clip")
+_OF_STEPS_IF_USED = (
+    "warmup",
+    "plateau",
+    "layer_decay",
+    "batch_norm",
+    "micro_batch",
+    "mixup",
+    "cutmix",
+    "ema",
+    "recompute",
+    "compile",
+)
+
+
+def without_effect(phase: Phase, written: Collection[str] = ()) -> str:
+    """What in a phase contradicts itself or would do nothing, as a sentence without a full stop; empty for nothing.
+
+    What depends on the model is for :func:`zoo.jobs.recipe_checks.check_recipe`.
+
+    Args:
+        phase: What to check.
+        written: Keys that the user wrote, so that those count too whose values are the defaults.
+    """
+    if phase.solver == "lbfgs":
+        return _on_solver(phase, written)
+    return _on_rates(phase) or _on_batches(phase) or _on_what_trains(phase)
+
+
+def never_reached(phase: Phase) -> str:
+    """What waits in a phase for more epochs than it has, as :func:`without_effect` says it.
+
+    It holds for a recipe as it was written: a trial run with fewer epochs is no mistake.
+    """
+    if phase.patience is not None and phase.patience >= phase.epochs:
+        return f"patience = {phase.patience} has no effect with epochs = {phase.epochs}: make it smaller"
+    if phase.plateau is not None and phase.plateau > phase.epochs - 2:
+        return f"plateau = {phase.plateau} has no effect with epochs = {phase.epochs}: nothing is left to lower"
+    return ""
+
+
+def _on_rates(phase: Phase) -> str:
     if phase.warmup != "auto" and phase.schedule == "one-cycle":
         return 'warmup has no effect with schedule = "one-cycle", which has a rise of its own'
     if phase.plateau is not None and phase.schedule != "plateau":
         return f'plateau has no effect with schedule = "{phase.schedule}"; it belongs to schedule = "plateau"'
+    return ""
+
+
+def _on_batches(phase: Phase) -> str:
     if phase.micro_batch is not None and phase.micro_batch >= phase.batch_size:
         return f"micro_batch = {phase.micro_batch} has no effect with batch_size = {phase.batch_size}: make it smaller"
-    if (phase.mixup or phase.cutmix) and phase.micro_batch == 1:
-        return "micro_batch = 1 leaves mixup and cutmix no second image; make it 2 or more"
-    if phase.recompute and phase.train == "head":
-        return 'recompute has no effect with train = "head": the head keeps no activations worth dropping'
-    if phase.compile and phase.train == "head":
-        return 'compile has nothing to gain with train = "head": the head is a matrix product or two'
     if phase.recompute and phase.compile:
         return "recompute has no effect with compile: compiled code decides itself what it computes again"
-    if phase.layer_decay != 1 and phase.train == "head":
-        return 'layer_decay has no effect with train = "head": there is one stage to decay over'
-    if phase.cutmix and phase.train == "head":
-        return 'cutmix has no effect with train = "head": the features that enter the head have no place in the image'
+    if phase.mixup or phase.cutmix:
+        for name, size in (("batch_size", phase.batch_size), ("micro_batch", phase.micro_batch)):
+            if size == 1:
+                return f"{name} = 1 leaves mixup and cutmix no second image; make it 2 or more"
     if phase.views and phase.augment == "none":
         return 'views has no effect with augment = "none": all versions of an image would be the same'
-    if phase.views and phase.train == "all":
-        return 'views has no effect with train = "all": nothing is frozen that could run once'
+    if phase.views > phase.epochs:
+        return f"views = {phase.views} is more than epochs = {phase.epochs}, which take turns: the rest is never seen"
+    return _on_balance(phase)
+
+
+def _on_balance(phase: Phase) -> str:
     if phase.sampling == "balanced" and phase.class_weights == "balanced":
         return "sampling and class_weights both balance the classes, which counts rare ones twice; give one of them"
-    return _without_effect_on_solver(phase) if phase.solver == "lbfgs" else ""
+    return ""
 
 
-def _without_effect_on_solver(phase: Phase) -> str:
-    if phase.train == "all":
-        return 'solver = "lbfgs" fits the head alone, and train = "all" trains more; use train = "head"'
+def _on_what_trains(phase: Phase) -> str:
+    if phase.layer_decay != 1 and phase.train in HEAD_ALONE:
+        return f'layer_decay has no effect with train = "{phase.train}": there is one stage to decay over'
+    if phase.cutmix and phase.train in HEAD_ALONE:
+        return (
+            f'cutmix has no effect with train = "{phase.train}": the features that enter the head have no place in the '
+            "image"
+        )
+    if phase.recompute and phase.train in HEAD_ALONE:
+        return 'recompute has no effect with train = "head": the head keeps no activations worth dropping'
+    if phase.compile and phase.train in HEAD_ALONE:
+        return 'compile has nothing to gain with train = "head": the head is a matrix product or two'
+    if phase.views and phase.train == "all":
+        return 'views has no effect with train = "all": nothing is frozen that could run once'
+    if phase.train == "stepwise" and phase.epochs == 1:
+        return 'train = "stepwise" takes at least one epoch for the head and one for more; make epochs 2 or more'
+    return ""
+
+
+def _on_solver(phase: Phase, written: Collection[str]) -> str:
+    if phase.train in ("all", "stepwise"):
+        return f'solver = "lbfgs" fits the head alone, and train = "{phase.train}" trains more; use train = "head"'
     if phase.augment != "none" and not phase.views:
         return 'solver = "lbfgs" needs the same samples at every look: use augment = "none", or give views'
-    if phase.mixup or phase.cutmix or phase.ema is not None or phase.lr == "auto":
-        return 'mixup, cutmix, ema and lr = "auto" have no effect with solver = "lbfgs", which takes no steps'
-    return ""
+    if phase.views and phase.augment == "none":
+        return 'views has no effect with augment = "none": all versions of an image would be the same'
+    defaults = {field.name: field.default for field in fields(Phase)}
+    idle = [key for key in (*_OF_STEPS, *_OF_STEPS_IF_USED) if getattr(phase, key) != defaults[key]]
+    idle += [key for key in _OF_STEPS if key in written and key not in idle]
+    if idle:
+        has = "has" if len(idle) == 1 else "have"
+        return f'{" and ".join(idle)} {has} no effect with solver = "lbfgs", which takes no steps'
+    return _on_balance(phase)

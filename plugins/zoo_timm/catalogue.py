@@ -18,6 +18,39 @@ from zoo.architecture import Architecture, Option, Preprocessing, Weights
 
 FORMAT = 1
 _HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
+# Families of plain transformers: attention and LayerNorm throughout, which the rates of convolutional networks break.
+_TRANSFORMERS = frozenset(
+    [
+        "beit",
+        "cait",
+        "coat",
+        "convit",
+        "crossvit",
+        "davit",
+        "deepseek_vit",
+        "deit",
+        "eva",
+        "gcvit",
+        "hiera",
+        "hieradet_sam2",
+        "mlp_mixer",
+        "mvitv2",
+        "naflexvit",
+        "nest",
+        "pit",
+        "qwen3_vit",
+        "swin_transformer",
+        "swin_transformer_v2",
+        "swin_transformer_v2_cr",
+        "tnt",
+        "twins",
+        "vision_transformer",
+        "vision_transformer_relpos",
+        "vision_transformer_sam",
+        "volo",
+        "xcit",
+    ]
+)
 
 
 class WeightsRow(msgspec.Struct, array_like=True, frozen=True):
@@ -202,6 +235,7 @@ def _architectures(catalogue: Catalogue, installed: str) -> Iterator[Architectur
             default_weights=weights[0].tag if weights else None,
             smallest_input=row.smallest_input,
             smallest_training_input=row.smallest_input,
+            scratch_recipe="full-gentle" if row.family in _TRANSFORMERS else "",
             source="https://github.com/huggingface/pytorch-image-models",
             head_parameters=row.head_parameters,
             note=" ".join(filter(None, (foreign, no_chain, row.note))),

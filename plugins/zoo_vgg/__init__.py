@@ -80,5 +80,6 @@ def _architecture(name: str) -> Architecture:
         default_weights=default.tag,
         smallest_input=_SMALLEST,
         smallest_training_input=_SMALLEST,
+        scratch_recipe="" if name.endswith("_bn") else "full-gentle",
         source="https://arxiv.org/abs/1409.1556",
     )

@@ -1,7 +1,12 @@
 """The main job from end to end, on small generated photos."""
 
+import html
 import json
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -259,3 +264,41 @@ def test_real_photos_train_and_report(shared_data: Path, tmp_path: Path) -> None
     )
     assert run.metrics["test"]["count"] == 310
     assert run.metrics["test"]["accuracy"] > run.metrics["test"]["majority_accuracy"]
+
+
+def test_the_command_in_the_report_trains_the_same_again(photos: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "options": {"widths": "4,8", "hidden": 16, "block_dropout": 0.1}}
+    first = zoo.finetune(
+        photos,
+        **settings,
+        recipe="lp-ft",
+        epochs=[1, 2],
+        lr=[3e-3, 2e-3],
+        batch_size=8,
+        augment="standard",
+        cache=False,
+        seed=3,
+        split_seed=1,
+        output=tmp_path / "first",
+    )
+    command = re.search(r"<pre>(zoo finetune .*?)</pre>", first.report.read_text(encoding="utf-8"))
+    assert command is not None
+    words = shlex.split(html.unescape(command[1]))
+    subprocess.run([sys.executable, "-m", *words, "--device", "cpu", "--output", tmp_path / "again"], check=True)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == first.artifact.read_bytes()
+
+
+def test_a_recipe_made_in_python_has_no_command(photos: Path, tmp_path: Path) -> None:
+    run = zoo.finetune(photos, **SMALL, recipe=[Phase(epochs=1)], output=tmp_path / "run")
+    assert "zoo finetune" not in run.report.read_text(encoding="utf-8")
+    assert "zoo evaluate" in run.report.read_text(encoding="utf-8")
+
+
+def test_a_split_seed_is_refused_where_nothing_is_split(photos: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):
+        target = tmp_path / "photos" / ("train", "val", "test")[number % 3] / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    with pytest.raises(OptionError, match="--split-seed has no effect"):
+        zoo.finetune(tmp_path / "photos", **SMALL, split_seed=1, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

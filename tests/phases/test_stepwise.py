@@ -48,6 +48,12 @@ def test_other_phases_stay_and_a_head_alone_has_no_layer_decay() -> None:
     assert expanded(expanded(recipe, chain(2)), chain(2)) == expanded(recipe, chain(2))
 
 
+def test_views_go_as_far_as_something_is_frozen() -> None:
+    recipe = Recipe(name="own", phases=(Phase(epochs=9, train="stepwise", augment="light", views=3),))
+    assert [phase.views for phase in expanded(recipe, chain(2)).phases] == [3, 0]
+    assert {phase.augment for phase in expanded(recipe, chain(2)).phases} == {"light"}
+
+
 def test_a_model_that_is_no_chain_has_its_head_and_all() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     whole = Chain(model, [Stage("head", model)], head_parameters=["1.weight", "1.bias"])

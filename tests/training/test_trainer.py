@@ -229,11 +229,19 @@ def test_patience_ends_a_phase_that_does_not_get_better() -> None:
     assert "stopped early" in notes.texts[-1]
 
 
-def test_patience_without_validation_is_not_ignored_in_silence() -> None:
+@pytest.mark.parametrize("changes", [{"patience": 1}, {"schedule": "plateau"}, {"monitor": "f1"}], ids=str)
+def test_what_looks_at_validation_is_refused_without_it(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="need validation images"):
+        fit(Phase(**{"epochs": 2, "lr": 0.01, **changes}), val=None)
+
+
+def test_a_moving_average_that_the_steps_do_not_reach_is_said_to_follow_faster() -> None:
     notes = Notes()
-    _, result = fit(Phase(epochs=2, lr=0.01, patience=1), val=None, progress=notes)
-    assert len(result.history) == 2
-    assert "every epoch runs" in notes.texts[0]
+    fit(Phase(epochs=2, lr=0.01, ema=0.9999), progress=notes)
+    assert "ema = 0.9999 is not reached in" in notes.texts[0]
+    notes = Notes()
+    fit(Phase(epochs=2, lr=0.01, ema=0.2), progress=notes)
+    assert not [text for text in notes.texts if "ema" in text]
 
 
 def test_a_step_whose_loss_is_not_finite_changes_nothing_and_names_its_samples() -> None:

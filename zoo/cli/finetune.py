@@ -23,7 +23,9 @@ from zoo.errors import OptionError, UsageError
 @click.option("--model", help="Architecture, preset or alias, for example resnet50.")
 @click.option("--weights", default="default", show_default=True, help="A published tag, a file, or none.")
 @click.option(
-    "--recipe", help="frozen, full, or one of your registry.toml.  [default: frozen if pretrained, else full]"
+    "--recipe",
+    help="frozen, lp-ft, gradual, full, full-gentle, probe, or one of your registry.toml.  [default: frozen if "
+    "pretrained, else full, unless the model names another]",
 )
 @click.option("--epochs", help="Epochs; with several phases one number each: 5,10.")
 @click.option("--lr", help="Learning rate, or auto; with several phases one each: 1e-3,auto.")

@@ -1,5 +1,7 @@
 """``zoo lr-find``."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,16 @@ from zoo.cli.options import (
 from zoo.errors import RunExistsError
 from zoo.files import write_atomically
 
+# What is this command's own, or was said already.
+_OWN = frozenset({"data", "phase", "steps", "output", "as_json", "quiet", "traceback"})
+
 
 @click.command("lr-find")
 @click.argument("data", type=str)
 @click.option("--model", required=True, help="Architecture, preset or alias, for example resnet50.")
 @click.option("--weights", default="default", show_default=True, help="A published tag, a file, or none.")
-@click.option("--recipe", help="Whose first phase is measured.  [default: as for finetune]")
+@click.option("--recipe", help="One of whose phases is measured.  [default: as for finetune]")
+@click.option("--phase", type=click.IntRange(min=1), default=1, show_default=True, help="Which of them.")
 @click.option("--train", help="What trains: head, all, last K or a stage's name.  [default: as the recipe says]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the architecture; repeatable.")
@@ -40,7 +46,8 @@ def lr_find_command(
 ) -> None:
     """Try growing learning rates on DATA for some steps, draw the loss, and suggest a rate.
 
-    Nothing is trained in the end. The same is done before each phase by 'zoo finetune --lr auto'.
+    Nothing is trained in the end. 'zoo finetune --lr auto' does the same before each phase, on the model as it is then;
+    here every phase is measured on the model as it is before the first.
     """
     from zoo.console import ConsoleProgress
     from zoo.jobs.lr_finding import lr_find
@@ -48,11 +55,28 @@ def lr_find_command(
 
     if output.exists():
         raise RunExistsError(f"{output} exists already and is left as it is; name another file with --output.")
-    curve = lr_find(data, options=parse_options(options), progress=ConsoleProgress(quiet=quiet), **settings)
-    write_atomically(output, draw_lr_curve(curve))
+    found = lr_find(data, options=parse_options(options), progress=ConsoleProgress(quiet=quiet), **settings)
+    write_atomically(output, draw_lr_curve(found.curve))
+    suggestion = found.lrs[settings["phase"] - 1]
+    following = None if settings["train"] else _next_command(found.lrs)
     if as_json:
-        print_json({"suggestion": curve.suggestion, "rates": curve.rates, "losses": curve.losses, "picture": output})
+        curve = {"rates": found.curve.rates, "losses": found.curve.losses}
+        print_json({"suggestion": suggestion, **curve, "picture": output, "next": following})
         return
-    click.echo(f"learning rate  {curve.suggestion:.2g}")
+    click.echo(f"learning rate  {suggestion:g}")
     click.echo(f"picture        {output}")
-    click.echo(f"next           zoo finetune {data} --model {settings['model']} --lr {curve.suggestion:.2g}")
+    if following:
+        click.echo(f"next           {following}")
+
+
+def _next_command(lrs: Sequence[float | str]) -> str:
+    """``zoo finetune`` with what was given here."""
+    context = click.get_current_context()
+    words = ["zoo", "finetune", context.params["data"]]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name not in _OWN and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            value = context.params[name]
+            for each in value if isinstance(value, tuple) else [value]:
+                words += [parameter.opts[0]] if each is True else [parameter.opts[0], str(each)]
+    return shlex.join([*words, "--lr", ",".join(f"{lr:g}" if isinstance(lr, float) else lr for lr in lrs)])

@@ -17,7 +17,7 @@ from zoo.faults import fault
 from zoo.features.frozen import FeatureCache
 from zoo.jobs.place import find_place
 from zoo.jobs.plan import Plan, estimate
-from zoo.jobs.preparation import check_fit, prepare, say_what_was_loaded
+from zoo.jobs.preparation import prepare, say_what_was_loaded
 from zoo.jobs.proof import check_claims, frozen_digest, untouched_by
 from zoo.jobs.recipe_choice import check_cached_images, choose_recipe
 from zoo.jobs.resuming import OWN_DATA, StoredRun
@@ -183,21 +183,18 @@ def finetune(  # type: ignore[misc]
     request = request_model(
         plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
     )
-    chosen = choose_recipe(
-        plugins.registry,
-        request,
-        recipe,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        augment=augment,
-        views=views,
-        micro_batch=micro_batch,
-        recompute=recompute,
-        compile=compile,
-    )
+    overrides: dict[str, Any] = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "augment": augment,
+        "views": views,
+        "micro_batch": micro_batch,
+        "recompute": recompute,
+        "compile": compile,
+    }
+    chosen = choose_recipe(plugins.registry, request, recipe, **overrides)
     check_cached_images(chosen, cache_images)
-    split_seed = seed if split_seed is None else split_seed
     with ExitStack() as stack:
         place = stack.enter_context(
             find_place(data, output, request, stored=_stored, offline=offline, progress=progress)
@@ -222,12 +219,13 @@ def finetune(  # type: ignore[misc]
             offline=offline,
             allow_pth=allow_pth,
             locked=locked,
+            criterion=criterion,
+            cache=cache,
             ranks=place.ranks,
             stored=place.stored,
             progress=progress,
         )
         images, built, engine = prepared.images, prepared.model, prepared.engine
-        check_fit(built, prepared.recipe)
         say_what_was_loaded(built, prepared.recipe, engine, progress)
         if dry_run:
             return estimate(built, images, prepared.recipe, engine=engine, folder=place.folder, cache=cache)
@@ -242,13 +240,14 @@ def finetune(  # type: ignore[misc]
             **asked,
             "data": str(data) if isinstance(data, str | Path) else OWN_DATA,
             "weights": request.weights or "none",
-            "split_seed": split_seed,
+            "split_seed": seed if split_seed is None else split_seed,
             # Each of several processes has a device of its own, also where a restart makes one into several.
             "device": device if place.ranks.launched else str(engine.device),
             "registry": str(registry) if registry is not None else None,
             "own_criterion": criterion is not None,
             "track": [hooks.record.name for hooks in trackers] or None,
-            "recipe_epochs": stored.get("recipe_epochs", [phase.epochs for phase in chosen.phases]),
+            "own_recipe": stored.get("own_recipe", recipe is not None and not isinstance(recipe, str)),
+            "overrides": stored.get("overrides", {key: value for key, value in overrides.items() if value is not None}),
         }
         config = config_of(prepared, settings, features=features)
         followers = open_trackers(trackers, RunInfo(place.folder, config, resumed=place.stored is not None), progress)

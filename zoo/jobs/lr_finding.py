@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.jobs.preparation import Prepared, check_fit, prepare, say_what_was_loaded
+from zoo.errors import OptionError, TrainingError
+from zoo.jobs.preparation import Prepared, prepare, say_what_was_loaded
 from zoo.jobs.recipe_choice import choose_recipe
 from zoo.models import request_model
 from zoo.phases import Front
 from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Progress, Silent
-from zoo.recipes import Phase
+from zoo.recipes import HEAD_ALONE, Phase, Recipe
+from zoo.registry import validate_phase
 from zoo.sources.own_data import as_folder
 from zoo.training.engine import choose_device
 from zoo.training.lr_finder import LrCurve, find_lr
 from zoo.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class MeasuredLr:
+    """What :func:`lr_find` found.
+
+    Attributes:
+        curve: The rates that were tried, the losses, and the suggestion.
+        lrs: What ``lr`` of :func:`zoo.finetune` takes with the same recipe: the suggestion, to two digits, in the place
+            of the phase that was measured, and the others' own.
+    """
+
+    curve: LrCurve
+    lrs: tuple[float | Literal["auto"], ...]
 
 
 def lr_find(
@@ -25,6 +41,7 @@ def lr_find(
     model: str,
     weights: str | Path | None = "default",
     recipe: str | None = None,
+    phase: int = 1,
     train: str | None = None,
     batch_size: int | None = None,
     options: dict[str, Any] | None = None,
@@ -40,14 +57,15 @@ def lr_find(
     locked: bool = False,
     registry: str | Path | None = None,
     progress: Progress = Silent(),
-) -> LrCurve:
+) -> MeasuredLr:
     """Train for some steps with a growing learning rate and suggest one (Smith 2017, arXiv:1506.01186).
 
     Args:
         data: As for :func:`zoo.finetune`, as are all arguments that are not named here.
         model: Architecture, preset or alias.
         weights: Where its values come from.
-        recipe: Whose first phase is measured.
+        recipe: One of whose phases is measured, on the model as it is before the first.
+        phase: Which, from 1. Of a ``"stepwise"`` one its last step is measured, in which everything trains.
         train: What to train in place of what that phase trains.
         batch_size: Images a step.
         options: Options of the architecture.
@@ -65,9 +83,10 @@ def lr_find(
         progress: Where to say what is happening.
 
     Returns:
-        The rates that were tried, the losses, and the suggestion.
+        The curve, and what to pass to :func:`zoo.finetune`.
 
     Raises:
+        OptionError: There is no such phase, it takes no steps, or something in it would do nothing.
         TrainingError: No rate made the loss fall.
     """
     plugins = open_plugins(registry)
@@ -75,11 +94,12 @@ def lr_find(
         plugins, model, weights=weights, options=options, in_channels=in_channels, image_size=image_size
     )
     chosen = choose_recipe(plugins.registry, request, recipe, batch_size=batch_size)
+    measured = replace(chosen, phases=(_measured(chosen, phase, train),))
     with as_folder(data, offline=offline, progress=progress) as source:
         prepared = prepare(
             plugins,
             request,
-            chosen,
+            measured,
             source,
             device=choose_device(device),
             precision=precision,
@@ -90,11 +110,28 @@ def lr_find(
             locked=locked,
             progress=progress,
         )
-        first = prepared.recipe.phases[0]
-        phase = replace(first, train=train) if train else first
-        check_fit(prepared.model, replace(prepared.recipe, phases=(phase,)))
         say_what_was_loaded(prepared.model, prepared.recipe, prepared.engine, progress)
-        return _curve(prepared, phase, seed=seed, steps=steps, progress=progress)
+        curve = _curve(prepared, prepared.recipe.phases[-1], seed=seed, steps=steps, progress=progress)
+    if curve.suggestion is None:
+        raise TrainingError("no learning rate made the loss fall: look at the data.")
+    lrs = [each.lr for each in chosen.phases]
+    lrs[phase - 1] = float(f"{curve.suggestion:.2g}")
+    return MeasuredLr(curve, tuple(lrs))
+
+
+def _measured(recipe: Recipe, number: int, train: str | None) -> Phase:
+    if not 1 <= number <= len(recipe.phases):
+        raise OptionError(f"--phase {number}: recipe {recipe.name!r} has {len(recipe.phases)} phase(s).")
+    phase = recipe.phases[number - 1]
+    if phase.solver == "lbfgs":
+        raise OptionError(
+            f'phase {number} of recipe {recipe.name!r} has solver = "lbfgs", which takes no steps and has no learning '
+            "rate; choose another with --phase or --recipe."
+        )
+    if train is not None:
+        phase = replace(phase, train=train, layer_decay=1.0 if train in HEAD_ALONE else phase.layer_decay)
+        validate_phase(phase, f"phase {number} of recipe {recipe.name!r} with --train {train!r}")
+    return phase
 
 
 def _curve(prepared: Prepared, phase: Phase, *, seed: int, steps: int, progress: Progress) -> LrCurve:

@@ -9,18 +9,16 @@ from typing import Literal
 import torch
 
 from zoo.errors import OptionError
+from zoo.jobs.recipe_checks import check_recipe
 from zoo.jobs.resuming import StoredRun
 from zoo.labelled import LabelledImages, load_images
 from zoo.models import Model, Request, build_model, effective_preprocessing
-from zoo.phases.stepwise import expanded
 from zoo.plugins import Plugins
 from zoo.progress import Progress, Silent
 from zoo.recipes import Recipe
 from zoo.training.distributed import Ranks
 from zoo.training.engine import Engine, choose_numerics
-
-# With one stage and a head all activations are back when the backward pass begins.
-_FEWEST_RECOMPUTED = 3
+from zoo.training.losses import Criterion
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,8 @@ def prepare(
     offline: bool = False,
     allow_pth: bool = False,
     locked: bool = False,
+    criterion: Criterion | None = None,
+    cache: bool = True,
     ranks: Ranks = Ranks(),
     stored: StoredRun | None = None,
     progress: Progress = Silent(),
@@ -79,6 +79,8 @@ def prepare(
         offline: Never download.
         allow_pth: Read local ``.pth`` weights.
         locked: Take only weights whose hash is locked.
+        criterion: In place of the task's loss.
+        cache: Whether features of frozen parts may be kept.
         ranks: Which of how many processes this is.
         stored: The run to go on with: its images have to be these, its numerics are kept.
         progress: Where to say what is happening.
@@ -86,7 +88,7 @@ def prepare(
     Raises:
         DataError: The images cannot be used, or are not those of ``stored``.
         WeightsError: The weights cannot be had or do not fit.
-        OptionError: A phase names what the model does not have.
+        OptionError: A phase names what the model does not have, or something the user gave would do nothing.
     """
     images = load_images(
         source,
@@ -99,6 +101,9 @@ def prepare(
         seed=seed,
         progress=progress,
     )
+    if stored is None and not images.was_split and (split_seed, group_by) != (None, None):
+        name = "--split-seed" if group_by is None else "--group-by"
+        raise OptionError(f"{name} has no effect: {images.data.name} has its own train, val and test images.")
     model = build_model(
         plugins,
         request,
@@ -115,39 +120,9 @@ def prepare(
     return Prepared(
         images=replace(images, rank=ranks.rank, world_size=ranks.world_size).prepared_for(model.preprocessing),
         model=model,
-        recipe=expanded(images.task.suited(recipe), model.chain()),
+        recipe=check_recipe(model, images.task.suited(recipe), criterion=criterion, cache=cache),
         engine=Engine(device, numerics, rank=ranks.rank, world_size=ranks.world_size),
     )
-
-
-def check_fit(model: Model, recipe: Recipe) -> None:
-    """Refuse phases that the model cannot train, before anything is written.
-
-    Raises:
-        OptionError: A phase names a stage that is not there or asks for what does not go with it, or the images are
-            too small to train on.
-    """
-    size = min(model.preprocessing.input_size[1:])
-    smallest = model.architecture.smallest_training_input
-    chain = model.chain()
-    trains_backbone = any(chain.cut(phase.train).frozen_stages < len(chain) - 1 for phase in recipe.phases)
-    if trains_backbone and size < smallest:
-        raise OptionError(
-            f"image size {size} is too small to train {model.architecture.name}: it needs at least {smallest} pixels."
-        )
-    for i, phase in enumerate(recipe.phases):
-        trained_stages = len(chain) - chain.cut(phase.train).frozen_stages
-        if phase.recompute and trained_stages < _FEWEST_RECOMPUTED:
-            raise OptionError(
-                f"phase {i + 1} of recipe {recipe.name!r}: recompute has no effect with train = {phase.train!r}: "
-                f"{trained_stages} stage(s) of {model.architecture.name} train, and no activations can be dropped "
-                "between them."
-            )
-        if phase.cutmix and chain.cut(phase.train).frozen_stages:
-            raise OptionError(
-                f"phase {i + 1} of recipe {recipe.name!r}: cutmix cuts images, and with train = {phase.train!r} what "
-                "trains sees features; use mixup, or train = 'all'."
-            )
 
 
 def say_what_was_loaded(model: Model, recipe: Recipe, engine: Engine, progress: Progress) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from zoo.data.augment import CROPPING
 from zoo.errors import OptionError
 from zoo.models import Request
-from zoo.recipes import Augment, Phase, Recipe
+from zoo.recipes import Augment, Phase, Recipe, never_reached
 from zoo.registry import Registry, validate_phase
 
 
@@ -36,17 +36,7 @@ def choose_recipe(
     elif recipe is not None and not isinstance(recipe, str):
         found = Recipe(name="own", phases=tuple(recipe))
     else:
-        preset = request.resolved.preset
-        pretrained = request.weights is not None and (
-            request.weights != "default" or request.architecture.default_weights is not None
-        )
-        name = (
-            recipe
-            or (preset.recipe if preset else "")
-            or request.architecture.default_recipe
-            or ("frozen" if pretrained else "full")
-        )
-        found = registry.recipe(name)
+        found = registry.recipe(recipe or _default_recipe(request))
     changes: dict[str, Any] = {
         "epochs": epochs,
         "lr": lr,
@@ -61,9 +51,22 @@ def choose_recipe(
         replace(phase, **{key: _for_phase(key, value, i, found) for key, value in changes.items() if value is not None})
         for i, phase in enumerate(found.phases)
     ]
-    for i, phase in enumerate(phases):
-        validate_phase(phase, f"phase {i + 1} of recipe {found.name!r}")
-    return Recipe(name=found.name, phases=tuple(phases))
+    written = [key for key, value in changes.items() if value is not None]
+    for i, (phase, before) in enumerate(zip(phases, found.phases, strict=True)):
+        where = f"phase {i + 1} of recipe {found.name!r}"
+        validate_phase(phase, where, written=written)
+        if found.strict and (idle := never_reached(before)):
+            raise OptionError(f"{where}: {idle}.")
+    return replace(found, phases=tuple(phases))
+
+
+def _default_recipe(request: Request) -> str:
+    architecture, preset = request.architecture, request.resolved.preset
+    if preset and preset.recipe:
+        return preset.recipe
+    if request.weights is None or (request.weights == "default" and architecture.default_weights is None):
+        return architecture.scratch_recipe or architecture.default_recipe or "full"
+    return architecture.default_recipe or "frozen"
 
 
 def check_cached_images(recipe: Recipe, cache_images: float | None) -> None:

@@ -64,7 +64,9 @@ class StoredRun:
             return cls(
                 folder=folder,
                 config=config,
-                recipe=Recipe(name=config["recipe"], phases=tuple(decode_phase(phase) for phase in config["phases"])),
+                recipe=Recipe(
+                    name=config["recipe"], phases=tuple(decode_phase(phase) for phase in config["phases"]), strict=False
+                ),
                 numerics=Numerics(**numerics, reasons={key.removesuffix("_reason"): r for key, r in reasons.items()}),
             )
         except (OSError, ValueError, KeyError, TypeError, Misfit) as error:

@@ -1,8 +1,8 @@
 """What a run writes down about itself: the artifact's header, ``config.toml`` and the report's facts."""
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ from zoo.artifact import Header, TrainingData, UsedRecipe
 from zoo.features.frozen import FeatureCache
 from zoo.jobs.preparation import Prepared
 from zoo.jobs.proof import check_logits, freeze_proofs, header_numerics, parent_of, plugin_facts, state_digest
-from zoo.jobs.resuming import versions
+from zoo.jobs.resuming import OWN_DATA, versions
 from zoo.phases import Outcome
 from zoo.phases.feed import pass_choices
-from zoo.recipes import Recipe
+from zoo.recipes import Phase, Recipe
 from zoo.registry import phase_data
 from zoo.runs import Run
 from zoo.tasks import Task
@@ -109,7 +109,10 @@ def report_facts(run: Run, trained: Prepared, outcome: Outcome, *, config: Mappi
             "spec": model.source.spec,
             "licence": model.source.licence,
         },
-        "recipe": {"name": recipe.name, "phases": [asdict(phase) for phase in recipe.phases]},
+        "recipe": {
+            "name": recipe.name,
+            "phases": [_phase_facts(phase, i, outcome.history) for i, phase in enumerate(recipe.phases)],
+        },
         "classes": list(images.classes),
         "task": images.task.name,
         "images": images.counts(),
@@ -127,22 +130,52 @@ def report_facts(run: Run, trained: Prepared, outcome: Outcome, *, config: Mappi
             ("Classify a photo", f"zoo predict {shlex.quote(str(run.artifact))} PHOTO.jpg"),
             ("Measure it on other photos", f"zoo evaluate {shlex.quote(str(run.artifact))} FOLDER"),
             ("Check the artifact", f"zoo verify {shlex.quote(str(run.artifact))}"),
-            ("Train it again", _command(config, recipe)),
+            *_training_command(config, recipe),
         ],
         "versions": versions(),
         "seconds": {"total": run.seconds},
     }
 
 
-def _command(config: Mapping[str, Any], recipe: Recipe) -> str:
+def _phase_facts(phase: Phase, index: int, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A phase as the report tells of it: what always matters, and what is not as it usually is."""
+    ran = sum(row["phase"] == index for row in history)
+    facts: dict[str, Any] = {
+        "epochs": phase.epochs if ran == phase.epochs else f"{ran} of {phase.epochs}",
+        "train": phase.train,
+    }
+    if phase.solver == "gradient":
+        facts |= {key: getattr(phase, key) for key in ("lr", "optimizer", "schedule", "batch_size")}
+    facts["augment"] = phase.augment
+    defaults = {field.name: field.default for field in fields(Phase)}
+    return facts | {key: value for key, value in asdict(phase).items() if key not in facts and value != defaults[key]}
+
+
+def _training_command(config: Mapping[str, Any], recipe: Recipe) -> list[tuple[str, str]]:
+    """The command that trains the same again; none where Python had what no command can say."""
+    if config["own_recipe"] or config["own_criterion"] or config["data"] == OWN_DATA:
+        return []
     words = ["zoo", "finetune", config["data"], "--model", config["model"], "--weights", config["weights"]]
-    words += ["--recipe", recipe.name, "--epochs", ",".join(map(str, config["recipe_epochs"]))]
+    words += ["--recipe", recipe.name]
+    for key, value in config["overrides"].items():
+        words += [f"--{key.replace('_', '-')}", *([] if value is True else [_joined(value)])]
     words += ["--image-size", str(config["image_size"]), "--seed", str(config["seed"])]
     for key, value in config["options"].items():
         if key != "image_size":
-            words += ["--option", f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"]
-    if config["in_channels"] != 3:
-        words += ["--in-channels", str(config["in_channels"])]
-    if config["split_seed"] != config["seed"]:
-        words += ["--split-seed", str(config["split_seed"])]
-    return shlex.join(words)
+            words += ["--option", f"{key}={_joined(value)}"]
+    usual = {
+        "in_channels": 3,
+        "on_bad_image": "error",
+        "split_seed": config["seed"],
+        "group_by": None,
+        "registry": None,
+        "cache_images": None,
+    }
+    for key, default in usual.items():
+        if config[key] != default:
+            words += [f"--{key.replace('_', '-')}", str(config[key])]
+    return [("Train it again", shlex.join([*words, *([] if config["cache"] else ["--no-cache"])]))]
+
+
+def _joined(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -29,7 +29,8 @@ from zoo.training.signals import StopRequest
 from zoo.training.solver import solve
 from zoo.training.trainer import Stopped, Trainer
 
-MakeCriterion = Callable[[Phase], Criterion]
+# What is taken where none can be measured.
+_USUAL_LR = 1e-3
 
 
 class TrainingImages(Protocol):
@@ -253,6 +254,9 @@ def _measured_lr(
     progress: Progress,
 ) -> float:
     curve = find_lr(trainer, train, phase=phase, groups=_groups(chain, cut, phase, lr=1.0), set_mode=set_mode)
+    if curve.suggestion is None:
+        progress.warn(f"no learning rate made the loss fall: {_USUAL_LR:g} is taken. Look at the data, or give --lr.")
+        return _USUAL_LR
     # Of a measured figure more digits than these mean nothing.
     found = float(f"{curve.suggestion:.2g}")
     progress.note(f"learning rate {found:g}, measured in {len(curve.rates)} steps that were taken back")

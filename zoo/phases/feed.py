@@ -85,7 +85,8 @@ def with_features(
     validated = len(val.targets) if isinstance(val, ImageBatches) else 0
     reason = features.reason_against(len(views) * len(train.targets) + validated, uses=-(-phase.epochs // len(views)))
     if reason:
-        progress.note(f"features are not kept, and the frozen part runs in every epoch: {reason}")
+        instead = "; every epoch sees new versions instead of views" if phase.views else ""
+        progress.note(f"features are not kept, and the frozen part runs in every epoch: {reason}{instead}")
         return feed
     if measured:
         # In one go, so that there is one incomplete batch and not one a split.

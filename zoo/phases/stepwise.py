@@ -28,7 +28,8 @@ def expanded(recipe: Recipe, chain: Chain) -> Recipe:
             train = choices[-1] if part == parts - 1 else choices[part * (len(choices) - 1) // (parts - 1)]
             epochs = phase.epochs * (part + 1) // parts - phase.epochs * part // parts
             decay = phase.layer_decay if train != "head" else 1.0
-            phases.append(replace(phase, train=train, epochs=epochs, layer_decay=decay))
+            views = phase.views if train != "all" else 0
+            phases.append(replace(phase, train=train, epochs=epochs, layer_decay=decay, views=views))
     return replace(recipe, phases=tuple(phases))
 
 

@@ -9,7 +9,7 @@ it can narrow what the files before it allow, never widen it.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,13 +83,14 @@ class Registry:
         return self._decided(dotted_key)[1]
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe of that name.
+        """The recipe of that name; one that ships with zoo is not strict.
 
         Raises:
             UnknownNameError: There is none; close matches are offered.
         """
         if name in self.recipes:
-            return self.recipes[name]
+            own = self.origin(f"recipes.{name}") != shipped_registry()
+            return dataclasses.replace(self.recipes[name], strict=own)
         known = ", ".join(sorted(self.recipes))
         raise UnknownNameError(f"no recipe is called {name!r}; there are {known}.{did_you_mean(name, self.recipes)}")
 
@@ -172,18 +173,19 @@ def shipped_registry() -> Path:
     )
 
 
-def validate_phase(phase: Phase, where: str) -> None:
+def validate_phase(phase: Phase, where: str, *, written: Collection[str] = ()) -> None:
     """Check a phase made in Python by the rules of the file.
 
     Args:
         phase: What to check.
         where: What the message names, for example ``"phase 1 of recipe 'mine'"``.
+        written: Keys that the user wrote, besides those whose values are not the defaults.
 
     Raises:
-        OptionError: A value has another type or lies outside its range.
+        OptionError: A value has another type, lies outside its range, or would do nothing.
     """
     try:
-        decode_phase(phase_data(phase))
+        decode_phase(phase_data(phase), written=written)
     except Misfit as misfit:
         place = ": ".join([where, ".".join(map(str, misfit.path))] if misfit.path else [where])
         raise OptionError(f"{place}: {misfit.text.removesuffix('.')}.") from None

@@ -17,7 +17,7 @@ from zoo.architecture import OptionValue
 from zoo.decoding import Misfit, T, shown, strict
 from zoo.errors import RegistryError
 from zoo.names import is_name
-from zoo.recipes import Recipe
+from zoo.recipes import Recipe, never_reached
 from zoo.registry.tables import (
     Discovery,
     FileTable,
@@ -202,7 +202,10 @@ class _Decoder:
         phases = []
         for position, phase in enumerate(recipe.phases):
             try:
-                phases.append(decode_phase(phase))
+                decoded = decode_phase(phase, written=phase)
+                if idle := never_reached(decoded):
+                    raise Misfit((), idle)
+                phases.append(decoded)
             except Misfit as misfit:
                 raise self.error((*key, "phases", position, *misfit.path), misfit.text) from None
         return Recipe(name=name, phases=tuple(phases))

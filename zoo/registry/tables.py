@@ -1,7 +1,7 @@
 """The tables of registry.toml: what each may hold, as types that decoding and the JSON Schema are made from."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
@@ -136,8 +136,12 @@ def phase_table() -> type[msgspec.Struct]:
     return msgspec.defstruct("Phase", fields, forbid_unknown_fields=True, frozen=True, kw_only=True)
 
 
-def decode_phase(table: object) -> Phase:
+def decode_phase(table: object, *, written: Collection[str] = ()) -> Phase:
     """One phase from data, as it stands in TOML.
+
+    Args:
+        table: Keys and values.
+        written: Keys that the user wrote: none of them may be without effect, even if its value is the default.
 
     Raises:
         Misfit: A key is unknown or missing, a value is out of its range, or one would have no effect.
@@ -148,6 +152,6 @@ def decode_phase(table: object) -> Phase:
         name: None if name in optional and value == "none" else value for name, value in decoded.items()
     }
     phase = Phase(**values)
-    if idle := without_effect(phase):
+    if idle := without_effect(phase, written):
         raise Misfit((), idle)
     return phase

@@ -15,11 +15,12 @@ def draw_lr_curve(curve: LrCurve) -> str:
     """The loss against the learning rate, which grows along a logarithmic axis, with the suggestion marked.
 
     Args:
-        curve: From :func:`zoo.training.lr_finder.find_lr`.
+        curve: From :func:`zoo.training.lr_finder.find_lr`, with a suggestion.
 
     Returns:
         An SVG document that is readable in a light and in a dark surrounding.
     """
+    assert curve.suggestion is not None
     # A loss that runs away would flatten all the rest.
     highest = min(max(curve.losses), 1.5 * max(curve.losses[0], min(curve.losses)))
     ticks = nice_ticks(min(curve.losses), highest)

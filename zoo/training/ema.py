@@ -7,6 +7,11 @@ import torch
 from torch import Tensor, nn
 
 
+def decay_at(steps: int) -> float:
+    """The largest decay after so many steps."""
+    return (1 + steps) / (10 + steps)
+
+
 class MovingAverage:
     """The average of what trains in a module and of its buffers.
 
@@ -32,7 +37,7 @@ class MovingAverage:
         Args:
             steps: Optimizer steps taken since the phase began, at least 1.
         """
-        decay = min(self._decay, (1 + steps) / (10 + steps))
+        decay = min(self._decay, decay_at(steps))
         pairs = list(zip(self._average, self._tensors(), strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         torch._foreach_lerp_([average for average, _ in floats], [tensor for _, tensor in floats], 1 - decay)

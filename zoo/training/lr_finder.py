@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.errors import TrainingError
 from zoo.recipes import Phase
 from zoo.training.batches import Batch, Batches
 from zoo.training.engine import make_optimizer
@@ -30,12 +29,15 @@ class LrCurve:
     Attributes:
         rates: Of the head, growing by the same factor each step.
         losses: Training losses, smoothed, as many.
-        suggestion: The rate at which the loss falls most steeply, before it is lowest.
+        suggestion: Half-way, by ratio, from the rate at which the loss falls most steeply to the one where it is
+            lowest: the first is careful for the peak of a rate that falls again, and at the second it begins to
+            diverge. On a ResNet-20 it is what was found by hand: 0.04 for the head alone, 0.003 for everything.
+            None where no rate made the loss fall.
     """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
-    suggestion: float
+    suggestion: float | None
 
 
 def find_lr(
@@ -56,9 +58,6 @@ def find_lr(
         groups: Parameters with their decays and with learning rates relative to the head's, which is 1.
         set_mode: Puts every layer into the mode it trains in.
         steps: At most so many are taken; it ends early where the loss runs away.
-
-    Raises:
-        TrainingError: The loss never fell.
     """
     with torch.no_grad():
         tensors = [*trainer.module.parameters(), *trainer.module.buffers()]
@@ -87,7 +86,7 @@ def find_lr(
             for tensor, value in zip(tensors, kept, strict=True):
                 tensor.copy_(value)
     smooth = _smoothed(losses)
-    return LrCurve(tuple(rates), tuple(smooth), _steepest(rates, smooth))
+    return LrCurve(tuple(rates), tuple(smooth), _suggested(rates, smooth))
 
 
 def _endless(train: Batches) -> Iterator[Batch]:
@@ -104,10 +103,11 @@ def _smoothed(losses: Sequence[float]) -> list[float]:
     return means
 
 
-def _steepest(rates: Sequence[float], losses: Sequence[float]) -> float:
+def _suggested(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     first = int(_SETTLING * len(losses))
     lowest = min(range(first, len(losses)), key=lambda i: losses[i], default=first)
     falls = {i: losses[i - 1] - losses[i + 1] for i in range(first + 1, min(lowest, len(losses) - 1))}
     if not falls or max(falls.values()) <= 0:
-        raise TrainingError("no learning rate made the loss fall: give one with --lr, and look at the data.")
-    return rates[max(falls, key=lambda i: falls[i])]
+        return None
+    steepest = max(falls, key=lambda i: falls[i])
+    return rates[(steepest + lowest) // 2]

@@ -24,7 +24,8 @@ def factor(schedule: Schedule, step: int, steps: int, *, warmup: float = 0.0) ->
             and ``"plateau"`` are 1 throughout (for what the second does after each epoch see :func:`plateau_factor`).
         step: Counted from 0, below ``steps``.
         steps: Steps of the whole phase.
-        warmup: Share of the steps on which the rate rises linearly first, 0–1; ``"one-cycle"`` has its own rise.
+        warmup: Share of the steps on which the rate rises linearly first, 0–1, at least one step unless it is 0;
+            ``"one-cycle"`` has its own rise.
 
     Returns:
         A number above 0 and at most 1.
@@ -33,7 +34,7 @@ def factor(schedule: Schedule, step: int, steps: int, *, warmup: float = 0.0) ->
         raise ValueError(f"step {step} is not one of a phase's {steps} steps")
     if schedule == "one-cycle":
         return _one_cycle(step, steps)
-    rise = round(warmup * steps)
+    rise = max(1, round(warmup * steps)) if warmup else 0
     if step < rise:
         return (step + 1) / (rise + 1)
     return _between(1.0, 0.0, (step - rise) / (steps - rise)) if schedule == "cosine" else 1.0

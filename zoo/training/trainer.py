@@ -21,7 +21,7 @@ from zoo.training.batches import Batches
 from zoo.training.best import BestState
 from zoo.training.callbacks import Callback, TrainerState
 from zoo.training.checkpoint import Snapshot
-from zoo.training.ema import MovingAverage
+from zoo.training.ema import MovingAverage, decay_at
 from zoo.training.engine import Engine, make_optimizer
 from zoo.training.fit_state import FitState
 from zoo.training.inference import Front, infer, inputs_of
@@ -153,7 +153,7 @@ class Trainer:
             UsageError: There is nothing to train, or the phase needs validation that there is not.
             Stopped: Training was asked to stop; ``saver`` has what is needed to go on.
         """
-        _check_validation(phase, val, self.progress)
+        _check_validation(phase, val)
         fit = self._begin(train, phase, groups, phase_index=phase_index, first_epoch=first_epoch, first_step=first_step)
         last_epoch = first_epoch + phase.epochs - 1
         stopping = self.stop.finishing(self.progress.note) if saver is not None else nullcontext()
@@ -174,7 +174,7 @@ class Trainer:
                 set_mode()
                 self._train_epoch(train, fit, saver)
                 row = self._end_epoch(val, fit, saver)
-                self.progress.note(_in_words(row, last_epoch, fit.bottleneck.words()))
+                self.progress.note(_in_words(row, first_epoch, phase.epochs, fit.bottleneck.words()))
                 advance(1)
                 self._tell("on_epoch_end", fit.state, row)
                 fit.state.epoch += 1
@@ -201,6 +201,7 @@ class Trainer:
         steps = phase.epochs * len(train)
         if not steps:
             raise DataError("there are no images in these batches.")
+        _say_if_unreached(phase, steps, self.progress)
         optimizer = make_optimizer([{**group, "peak_lr": group["lr"]} for group in groups], phase)
         return FitState(
             state=TrainerState(phase, phase_index, self.module, steps, epoch=first_epoch, step=first_step),
@@ -338,20 +339,29 @@ class Trainer:
 _NOT_VALIDATED = {"val_loss": None, "val_accuracy": None}
 
 
-def _check_validation(phase: Phase, val: Batches | None, progress: Progress) -> None:
+def _check_validation(phase: Phase, val: Batches | None) -> None:
     if val is not None:
         return
-    if phase.schedule == "plateau" or metric_of(phase.monitor) not in ("accuracy", "map"):
+    if phase.schedule == "plateau" or phase.patience is not None or metric_of(phase.monitor) not in ("accuracy", "map"):
         raise UsageError(
-            f'schedule = "plateau" and monitor = "{phase.monitor}" need validation images, and there are none; '
-            "add a val folder, or use another schedule and no monitor."
+            'schedule = "plateau", patience and monitor need validation images, and there are none; add a val folder, '
+            "or leave them out."
         )
-    if phase.patience is not None:
-        progress.warn("without validation images training cannot stop early: every epoch runs.")
 
 
-def _in_words(row: dict[str, Any], last_epoch: int, bottleneck: str) -> str:
-    text = f"epoch {row['epoch'] + 1}/{last_epoch + 1}  training loss {row['train_loss']:.4f}"
+def _say_if_unreached(phase: Phase, steps: int, progress: Progress) -> None:
+    if phase.ema is not None and phase.ema > decay_at(steps):
+        progress.warn(
+            f"ema = {phase.ema:g} is not reached in {steps} steps: the average follows faster, with at most "
+            f"{decay_at(steps):.4f}; a smaller value or more epochs would be used as given."
+        )
+
+
+def _in_words(row: dict[str, Any], first_epoch: int, epochs: int, bottleneck: str) -> str:
+    text = f"epoch {row['epoch'] + 1 - first_epoch}/{epochs}"
+    if first_epoch:
+        text += f" ({row['epoch'] + 1} in all)"
+    text += f"  training loss {row['train_loss']:.4f}"
     text += f", accuracy {row['train_accuracy']:.1%}"
     if row["val_loss"] is not None:
         text += f"; validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.1%}"

@@ -131,8 +131,10 @@ def _flaws(architecture: Architecture, registry: Registry) -> list[str]:
     if min(sizes) < architecture.smallest_input:
         flaws.append(f"its input of {sizes[0]} × {sizes[1]} pixels is below smallest_input")
     recipes = registry.recipes
-    if architecture.default_recipe and architecture.default_recipe not in recipes:
-        flaws.append(f"default_recipe {architecture.default_recipe!r} is none of {', '.join(sorted(recipes))}")
+    for fact in ("default_recipe", "scratch_recipe"):
+        name = getattr(architecture, fact)
+        if name and name not in recipes:
+            flaws.append(f"{fact} {name!r} is none of {', '.join(sorted(recipes))}")
     for option in architecture.options:
         if option.name == "image_size":
             if type(option.default) is not int or (option.default, option.default) != tuple(sizes):
