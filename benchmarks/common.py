@@ -69,8 +69,13 @@ def weights(architecture: str, folder: Path = WORK) -> Path:
 
 
 def run(command: Sequence[object], *, timeout_s: float = 7200, **environment: str) -> dict[str, Any]:
-    """Run a process whose output, or its last line, is one JSON document. ``wall_s`` is from its start to its end."""
-    started = time.perf_counter()
+    """Run a process whose output, or its last line, is one JSON document.
+
+    Returns:
+        The document with ``wall_s``, from its start to its end, and ``elsewhere``, the share of the machine that other
+        processes took meanwhile.
+    """
+    started, busy, own = time.perf_counter(), _busy_s(), _children_s()
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
@@ -84,7 +89,21 @@ def run(command: Sequence[object], *, timeout_s: float = 7200, **environment: st
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     text = done.stdout.strip()
     result = json.loads(text if text.startswith("{") else text.splitlines()[-1])
-    return {**result, "wall_s": wall}
+    elsewhere = (_busy_s() - busy - (_children_s() - own)) / wall / (os.cpu_count() or 1)
+    return {**result, "wall_s": wall, "elsewhere": max(0.0, elsewhere)}
+
+
+def _busy_s() -> float:
+    """Processor seconds that all processes have used, where Linux counts them."""
+    if not (stat := Path("/proc/stat")).is_file():
+        return 0.0
+    user, nice, system, _, _, interrupt, soft = map(int, stat.read_text().split("\n")[0].split()[1:8])
+    return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def interleaved(

@@ -17,6 +17,7 @@ from zoo.data import (
     ImageData,
     ImageReader,
     ImageSet,
+    SoundImages,
     check_images,
     evaluation_steps,
     find_images,
@@ -31,6 +32,7 @@ from zoo.errors import DataError, OptionError
 from zoo.progress import Progress, Silent
 from zoo.recipes import Augment, Sampling
 from zoo.tasks import Task, task_of
+from zoo.training.allocator import kept_memory
 
 _NAMES_SHOWN = 64
 
@@ -170,7 +172,7 @@ def load_images(
     seed: int = 0,
     progress: Progress = Silent(),
 ) -> LabelledImages:
-    """Find images and their labels, decode every one of them once, and split them where they are not split.
+    """Find images and their labels, decode every one that is new, and split them where they are not split.
 
     Args:
         source: A folder or a CSV manifest.
@@ -199,7 +201,10 @@ def load_images(
         on_bad=on_bad_image,
         progress=progress,
     )
-    scan = reader.scan()
+    sound = SoundImages(preprocessing.input_size[0])
+    with kept_memory():
+        scan = reader.scan(sound)
+    sound.add(scan.digests.values())
     data = leave_out(data, scan.bad)
     was_split = split and not {"train", "val", "test"} <= set(data.splits)
     if was_split:

@@ -9,7 +9,7 @@ from zoo.cli.options import json_option, print_json
 from zoo.files import cache_folder, storage_error
 
 # Folders of any other name are not zoo's, however they came to lie in $ZOO_CACHE, and are left alone.
-_KINDS = ("weights", "facts", "features", "own-data", "data", "torchvision")
+_KINDS = ("weights", "facts", "features", "decoded", "own-data", "data", "torchvision")
 
 
 @click.group("cache")

@@ -7,6 +7,7 @@ from zoo.data.decode import decode, read_image_file
 from zoo.data.discovery import find_images, find_images_to_predict
 from zoo.data.images import ImageData, ImageSet, Label
 from zoo.data.reader import BadImage, ImageReader, Request, Scan, available_processors
+from zoo.data.sound import SoundImages
 from zoo.data.splits import fingerprint, split_images
 from zoo.data.transforms import Transform, normalise, to_batch
 
@@ -20,6 +21,7 @@ __all__ = [
     "Label",
     "Request",
     "Scan",
+    "SoundImages",
     "Transform",
     "augment_batch",
     "available_processors",

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -122,8 +122,11 @@ class ImageReader:
         """
         return [self._position[path] for path in paths]
 
-    def scan(self) -> Scan:
-        """Decode every image once, hash the files and keep the pixels.
+    def scan(self, known: Container[str] = ()) -> Scan:
+        """Hash every file, decode its image once and keep the pixels.
+
+        Args:
+            known: SHA-256 of contents that can be decoded; they are not, until their pixels are needed.
 
         Raises:
             DataError: Images cannot be read and ``on_bad`` is ``"error"``, or more than 20 % of them; the first ten are
@@ -132,7 +135,7 @@ class ImageReader:
         digests: dict[Path, str] = {}
         bad: list[BadImage] = []
         with self._progress.task("reading images", len(self.paths), unit="images") as advance:
-            for path, looked in zip(self.paths, self._look_at_all(), strict=True):
+            for path, looked in zip(self.paths, self._look_at_all(known), strict=True):
                 if isinstance(looked, BadImage):
                     bad.append(looked)
                 else:
@@ -216,15 +219,17 @@ class ImageReader:
         pixels[kept] = self._kept[chosen[kept]]
         return np.flatnonzero(~kept).tolist()
 
-    def _look(self, position: int) -> str | BadImage:
+    def _look(self, position: int, known: Container[str]) -> str | BadImage:
         path = self.paths[position]
         fault("read")
         try:
             content = read_image_file(path)
-            self._keep(position, self._transform.read(content))
+            digest = sha256(content).hexdigest()
+            if digest not in known:
+                self._keep(position, self._transform.read(content))
         except ImageError as error:
             return BadImage(path, str(error))
-        return sha256(content).hexdigest()
+        return digest
 
     def _keep(self, position: int, pixels: NDArray[np.uint8]) -> None:
         if position < len(self._is_kept):
@@ -256,12 +261,12 @@ class ImageReader:
         target = ceil(max(transform.height, transform.width) / smallest_crop(crop))
         return decode(path, channels=transform.channels, target=target)
 
-    def _look_at_all(self) -> Iterator[str | BadImage]:
+    def _look_at_all(self, known: Container[str]) -> Iterator[str | BadImage]:
         under_way: deque[tuple[Path, Future[str | BadImage]]] = deque()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="zoo-reader")
         try:
             for position in range(len(self.paths)):
-                under_way.append((self.paths[position], pool.submit(self._look, position)))
+                under_way.append((self.paths[position], pool.submit(self._look, position, known)))
                 if len(under_way) >= 4 * self.workers:
                     yield _result(*under_way.popleft())
             while under_way:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data import ImageReader, find_images, find_images_to_predict
+from zoo.data import ImageReader, SoundImages, find_images, find_images_to_predict
 from zoo.errors import OptionError, UsageError, did_you_mean
 from zoo.features.frozen import FrozenFeatures
 from zoo.files import write_atomically
@@ -110,7 +110,9 @@ def embed(
     source_data = as_path(data, offline=offline, progress=progress)
     paths, labels, classes = _find(source_data)
     reader = ImageReader(paths, opened.preprocessing, workers=workers, on_bad=on_bad_image, progress=progress)
-    digests = reader.scan().digests
+    sound = SoundImages(opened.preprocessing.input_size[0])
+    digests = reader.scan(sound).digests
+    sound.add(digests.values())
     readable = [i for i, path in enumerate(paths) if path in digests]
     paths, labels = [paths[i] for i in readable], [labels[i] for i in readable] if labels else []
 
