@@ -34,7 +34,7 @@ from zoo.training.engine import Engine, Precision
 from zoo.training.extraction import FrozenPass, choose_pass_numerics, multiply_adds
 
 # Counts up when decoding, augmentation or the pass change what they give.
-_VERSION = 1
+_VERSION = 2
 # Vectors of any network are smaller; maps of features are mostly larger.
 _SMALL_ROW_BYTES = 64 << 10
 # What reading a row is taken to cost against computing it, by rule so that equal runs choose equally: a disk's bytes
