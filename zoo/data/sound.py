@@ -33,9 +33,9 @@ class SoundImages:
             content = self._path.read_bytes()
         self._digests = {content[i : i + _DIGEST_BYTES] for i in range(0, len(content), _DIGEST_BYTES)}
 
-    def __contains__(self, digest: str) -> bool:
-        """Whether the content with this SHA-256 was decoded before."""
-        return bytes.fromhex(digest) in self._digests
+    def __contains__(self, digest: object) -> bool:
+        """Whether the content with this SHA-256, 64 hex digits, was decoded before."""
+        return isinstance(digest, str) and bytes.fromhex(digest) in self._digests
 
     def add(self, digests: Iterable[str]) -> None:
         """Note what was decoded now. Where the cache cannot be written it is decoded again next time."""
