@@ -1,5 +1,6 @@
 """Fixtures for every test: real data where it lies beside the checkout, and a cache folder of the test's own."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,11 @@ import pytest
 from PIL import Image
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+# A shell that runs the tests in the background has them, and every process they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -232,7 +232,7 @@ def test_grey_and_alpha_inputs_train(channels: int, photos: Path, tmp_path: Path
         ({"cache_images": 1.0, "epochs": 5}, OptionError, "cache_images = 1 has no effect"),
         ({"cache_images": 1.0, "epochs": 1, "augment": "standard"}, OptionError, "takes two epochs or more"),
         ({"recipe": [Phase(epochs=1, train="head", recompute=True)]}, OptionError, "recompute has no effect"),
-        ({"recipe": [Phase(epochs=1, train="last 2", recompute=True)]}, OptionError, "2 stage.s. of simple_cnn train"),
+        ({"recipe": [Phase(epochs=1, train="last 2", recompute=True)]}, OptionError, "2 stage.s. of this model train"),
     ],
 )
 def test_a_wrong_request_is_refused_and_nothing_is_written(

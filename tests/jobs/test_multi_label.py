@@ -162,6 +162,6 @@ def test_targets_are_aligned_with_another_models_classes() -> None:
 
 
 def test_mixing_and_checkpoints_take_several_labels(manifest: Path, tmp_path: Path) -> None:
-    phases = [Phase(epochs=1, mixup=0.2, cutmix=1.0), Phase(epochs=1, train="head", ema=0.9, patience=1)]
+    phases = [Phase(epochs=1, mixup=0.2, cutmix=1.0), Phase(epochs=2, train="head", ema=0.9, patience=1)]
     run = zoo.finetune(manifest, **SMALL, recipe=phases, output=tmp_path / "run")
     assert 0 <= run.metrics["test"]["map"] <= 1
