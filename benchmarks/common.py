@@ -88,7 +88,10 @@ def run(command: Sequence[object], *, timeout_s: float = 7200, **environment: st
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     text = done.stdout.strip()
-    result = json.loads(text if text.startswith("{") else text.splitlines()[-1])
+    try:
+        result = json.loads(text)
+    except ValueError:  # a library printed lines of its own before
+        result = json.loads(text.splitlines()[-1])
     elsewhere = (_busy_s() - busy - (_children_s() - own)) / wall / (os.cpu_count() or 1)
     return {**result, "wall_s": wall, "elsewhere": max(0.0, elsewhere)}
 
