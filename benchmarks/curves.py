@@ -16,7 +16,7 @@ from results import machine
 _CHILD = """
 import json, resource, sys
 import zoo
-data, model, weights, epochs, output, cached = sys.argv[1:]
+data, model, weights, epochs, output = sys.argv[1:]
 run = zoo.finetune(data, model=model, weights=weights, recipe="frozen", epochs=int(epochs), output=output)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"seconds": run.seconds, "peak_mib": peak}))
@@ -28,58 +28,51 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--architecture", default="resnet18")
     options = parser.parse_args()
-    counts, epochs = ([64, 128], [1, 10]) if options.quick else ([128, 256, 512, 1024, 2048], [1, 5, 10, 20, 50])
+    counts, epochs = ([64, 128], [1, 10]) if options.quick else ([128, 256, 512, 1024], [1, 5, 10, 20, 50])
     middle = counts[len(counts) // 2]
     by_epochs = [(n, once(options.architecture, middle, n)) for n in epochs]
     by_images = [(n, once(options.architecture, n, 10)) for n in counts]
     rows = [["epochs", n, f"{r['seconds']:.1f}", f"{r['peak_mib']:.0f}"] for n, r in by_epochs]
     rows += [["images", n, f"{r['seconds']:.1f}", f"{r['peak_mib']:.0f}"] for n, r in by_images]
-    picture = draw(by_epochs, by_images, middle)
+    pictures = draw(by_epochs, by_images, middle)
     write_section(
         "Cost against epochs and images" + " (quick)" * options.quick,
         f"`python benchmarks/curves.py {' '.join(sys.argv[1:])}`\n\n{machine()}. {options.architecture}, frozen, empty "
         f"cache; epochs with {middle} images, images with 10 epochs.\n\n"
         + table(["", "n", "seconds", "peak memory, MiB"], rows)
-        + f"\n\n![cost]({picture.name})",
+        + "\n\n"
+        + "\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures),
     )
 
 
 def once(architecture: str, images: int, epochs: int) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(dir=WORK))
-    words = [
-        sys.executable,
-        "-c",
-        _CHILD,
-        photos(images),
-        architecture,
-        weights(architecture),
-        epochs,
-        folder / "run",
-        0,
-    ]
+    words = [sys.executable, "-c", _CHILD, photos(images), architecture, weights(architecture), epochs, folder / "run"]
     result = run(words, ZOO_CACHE=str(folder / "cache"))
     shutil.rmtree(folder)
     print(images, epochs, result)
     return result
 
 
-def draw(by_epochs: list[tuple[int, Any]], by_images: list[tuple[int, Any]], middle: int) -> Path:
+def draw(by_epochs: list[tuple[int, Any]], by_images: list[tuple[int, Any]], middle: int) -> list[Path]:
+    """One picture each of time against epochs, time against images, and memory against images."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
     plots = [
-        (by_epochs, "epochs", "seconds", f"{middle} images"),
-        (by_images, "images", "seconds", "10 epochs"),
-        (by_images, "images", "peak_mib", "10 epochs"),
+        ("cost-epochs", by_epochs, "epochs", "seconds", f"{middle} images"),
+        ("cost-images", by_images, "images", "seconds", "10 epochs"),
+        ("cost-memory", by_images, "images", "peak_mib", "10 epochs"),
     ]
-    for axis, (found, x, y, title) in zip(axes, plots, strict=True):
+    targets = []
+    for name, found, x, y, title in plots:
+        figure, axis = plt.subplots(figsize=(5, 3.6), layout="constrained")
         axis.plot([n for n, _ in found], [result[y] for _, result in found], marker="o")
         axis.set(xlabel=x, ylabel="peak memory, MiB" if y == "peak_mib" else "seconds", title=title)
         axis.set_ylim(bottom=0)
-    figure.tight_layout()
-    target = HERE / "cost.svg"
-    figure.savefig(target)
-    return target
+        targets.append(HERE / f"{name}.svg")
+        figure.savefig(targets[-1], metadata={"Date": None})
+        plt.close(figure)
+    return targets
 
 
 if __name__ == "__main__":
