@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--weights", default="default", show_default=True, help="For an architecture: a tag or a file.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For an architecture: an option.")
 @click.option("--image-size", type=click.IntRange(min=1), help="For an architecture: pixels of the input.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Find and keep features of many photos.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image, rank, label, probability.")
 @machine_options
 @weights_options
@@ -41,6 +42,7 @@ def predict_command(
     images: tuple[str, ...],
     top_k: int,
     options: tuple[str, ...],
+    cache: bool,
     as_csv: bool,
     as_json: bool,
     quiet: bool,
@@ -74,7 +76,14 @@ def predict_command(
             names += map(str, found)
     model = open_model(target, options=parse_options(options), progress=progress, **model_settings)
     predictions = predict_images(
-        model, photos, top_k=top_k, device=device, precision=precision, workers=workers, progress=progress
+        model,
+        photos,
+        top_k=top_k,
+        device=device,
+        precision=precision,
+        cache=cache,
+        workers=workers,
+        progress=progress,
     )
     if as_json:
         print_json([{**asdict(p), "source": name} for name, p in zip(names, predictions, strict=True)])

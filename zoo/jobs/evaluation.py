@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.errors import DataError, OptionError, WeightsError
-from zoo.jobs.prediction import engine_for, is_file_name
+from zoo.jobs.prediction import engine_for, feature_precision, is_file_name
 from zoo.labelled import LabelledImages, check_task, class_positions, load_images
 from zoo.models import Model, Request, build_model, effective_preprocessing, load_artifact, request_model
 from zoo.phases import Front
@@ -208,7 +208,7 @@ def _measure(
     names = model.classes or images.classes
     positions = class_positions(images.classes, names)
     used = model.header.numerics if model.header is not None else None
-    chosen: Any = used.feature_precision or "auto" if precision == "auto" and used is not None else precision
+    chosen = feature_precision(model, precision)
     logits, targets = split_logits(
         model.chain(),
         images,

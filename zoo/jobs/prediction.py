@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.architecture import Preprocessing
-from zoo.data import Transform, available_processors, to_batch
+from zoo.data import ImageBatches, ImageReader, SoundImages, Transform, available_processors, evaluation_steps, to_batch
 from zoo.errors import DataError, ImageError, OptionError
 from zoo.models import Model, build_model, load_artifact, request_model
 from zoo.phases import Front
+from zoo.phases.feed import split_logits
 from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Progress, Silent
 from zoo.training.batches import Batch
@@ -56,6 +57,7 @@ def predict_images(
     top_k: int = 5,
     device: str = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    cache: bool = True,
     workers: int | None = None,
     progress: Progress = Silent(),
 ) -> list[Prediction]:
@@ -67,6 +69,8 @@ def predict_images(
         top_k: Classes to list for each, at least 1.
         device: Where to compute.
         precision: ``"auto"`` uses the one that the artifact's figures were taken in, else float32.
+        cache: Whether features of many files are found and kept in the user's cache, where the artifact's figures were
+            taken on features; False runs the whole model.
         workers: Threads that read files; None means one a core.
         progress: Told of each batch.
 
@@ -80,12 +84,20 @@ def predict_images(
     if top_k < 1:
         raise OptionError(f"top_k = {top_k} is less than 1.")
     engine = engine_for(model, device=device, precision=precision)
-    batches = _PhotoBatches(
-        photos, model.preprocessing, batch_size=min(engine.numerics.batch_size, max(1, len(photos))), workers=workers
-    )
-    logits, _ = predict_logits(
-        model.module, batches, engine=engine, front=Front(model.preprocessing, engine=engine), progress=progress
-    )
+    files = [Path(photo) for photo in photos if isinstance(photo, str | Path)]
+    used = model.header.numerics if model.header is not None else None
+    # Fewer are sooner done than the frozen part is hashed and made fast.
+    if cache and used is not None and used.feature_stages and len(files) == len(photos) >= engine.numerics.batch_size:
+        logits = _logits_of_files(model, files, engine=engine, precision=precision, workers=workers, progress=progress)
+    else:
+        batches = _PhotoBatches(
+            photos,
+            model.preprocessing,
+            batch_size=min(engine.numerics.batch_size, max(1, len(photos))),
+            workers=workers,
+        )
+        front = Front(model.preprocessing, engine=engine)
+        logits, _ = predict_logits(model.module, batches, engine=engine, front=front, progress=progress)
     names = model.classes or tuple(str(i) for i in range(logits.shape[1]))
     probabilities = model.task.probabilities(logits)
     answers = model.task.answers(probabilities)
@@ -155,6 +167,55 @@ def engine_for(
         batch_size=batch_size or (used.batch_size if used is not None else 32),
     )
     return Engine(torch_device, numerics)
+
+
+def feature_precision(
+    model: Model, asked: Literal["auto", "float32", "bfloat16"]
+) -> Literal["auto", "float32", "bfloat16"]:
+    """What the features of a model are computed in: with ``"auto"`` as those that an artifact was measured on."""
+    used = model.header.numerics.feature_precision if model.header is not None else ""
+    return used or asked if asked == "auto" else asked  # type: ignore[return-value]  # checked when it was decoded
+
+
+class _Files:
+    """Image files without targets, as one split."""
+
+    def __init__(self, reader: ImageReader) -> None:
+        self._reader = reader
+
+    def batches(self, split: str, *, batch_size: int) -> ImageBatches:
+        """All of them in order; the last batch is padded."""
+        count = len(self._reader.paths)
+        positions = self._reader.positions(self._reader.paths)
+        steps = evaluation_steps(count, batch_size)
+        return ImageBatches(self._reader, positions, [0] * count, steps=steps, pad_to=batch_size)
+
+
+def _logits_of_files(
+    model: Model,
+    files: Sequence[Path],
+    *,
+    engine: Engine,
+    precision: Literal["auto", "float32", "bfloat16"],
+    workers: int | None,
+    progress: Progress,
+) -> Tensor:
+    """Logits on features that are found or kept in the store, the same as those that the artifact was measured with."""
+    reader = ImageReader(files, model.preprocessing, workers=workers, progress=progress)
+    sound = SoundImages(model.preprocessing.input_size[0])
+    digests = reader.scan(sound).digests
+    sound.add(digests.values())
+    logits, _ = split_logits(
+        model.chain(),
+        _Files(reader),
+        "photos",
+        engine=engine,
+        front=Front(model.preprocessing, engine=engine),
+        feature_stages=model.header.numerics.feature_stages if model.header is not None else 0,
+        cache=model.feature_cache(digests, device=engine.device, precision=feature_precision(model, precision)),
+        progress=progress,
+    )
+    return logits
 
 
 class _PhotoBatches:
