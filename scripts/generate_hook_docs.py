@@ -1,7 +1,7 @@
-"""Write the pages that repeat what the code says: one for each hook, and the list of the kit's checks.
+"""Write the pages that repeat what the code says: one for each hook, the fields of the facts, the kit's checks.
 
 docs/plugins/hooks/NAME.md comes from the hook's specification in zoo/hookspecs.py, docs/plugins/checks.md from
-zoo/testing/checks.
+zoo/testing/checks, docs/plugins/facts.md from the docstrings of what facts are made of.
 ``python scripts/generate_hook_docs.py`` writes them, ``--check`` only says whether they are current.
 """
 
@@ -9,15 +9,20 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from typing import Any
 
 import pluggy
 
 from zoo import defaults, hookspecs
+from zoo.architecture import Architecture, Option, Preprocessing, Weights
+from zoo.chain import Stage
 from zoo.testing import CHECKS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "plugins"
-SECTION = re.compile(r"^(Args|Returns|Raises):$", re.MULTILINE)
+SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$", re.MULTILINE)
+FACTS = (Architecture, Preprocessing, Option, Weights, Stage)
 TITLES = {"Args": "Arguments", "Returns": "Returns", "Raises": "Raises"}
 
 
@@ -29,6 +34,7 @@ def pages() -> dict[str, str]:
     rows = [f"- [{name}]({name}.md): {_first_sentence(name)}" for name in names]
     found["hooks/README.md"] = "\n".join(["# Hooks", "", _introduction(), "", *rows, ""])
     found["checks.md"] = _checks()
+    found["facts.md"] = _facts()
     return found
 
 
@@ -53,6 +59,37 @@ def _checks() -> str:
             f"- **What to do**: {check.advice}",
         ]
     return "\n".join([*lines, ""])
+
+
+def _facts() -> str:
+    lines = [
+        "# The fields of the facts",
+        "",
+        "`from zoo.architecture import Architecture, Option, Preprocessing, Weights`, and inside hooks `from zoo.chain "
+        "import Stage`. All are frozen dataclasses. zoo refuses facts that cannot be true, and says which field. "
+        "Written by `scripts/generate_hook_docs.py` from their docstrings.",
+    ]
+    for kind in FACTS:
+        prose, _, described, *_ = SECTION.split(inspect.getdoc(kind) or "")
+        parameters = [f"    {field.name}: {_type(field)}{_default(field)}," for field in fields(kind)]
+        code = ["```python", f"{kind.__name__}(", *parameters, ")", "```"]
+        lines += ["", f"## {kind.__name__}", "", _prose(prose), "", *code, "", _items(described)]
+    return "\n".join([*lines, ""])
+
+
+def _type(field: Field[Any]) -> str:
+    text = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+    return text.replace("zoo.architecture.", "").replace("collections.abc.", "")
+
+
+def _default(field: Field[Any]) -> str:
+    """A default of a field of plain values, or the name of the class that it is made by."""
+    if field.default_factory is not MISSING:
+        return f" = {field.default_factory.__name__}()"
+    if field.default is MISSING:
+        return ""
+    plain = isinstance(field.default, str | int | float | tuple | None)
+    return f" = {field.default!r}" if plain else f" = {type(field.default).__name__}()"
 
 
 def _page(name: str) -> str:

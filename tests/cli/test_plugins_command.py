@@ -79,9 +79,9 @@ def test_every_command_works_with_every_plugin_broken(only_broken: Path, tmp_pat
     listed = _zoo("plugins", "list", *options, folder=tmp_path).stdout
     for name, (_, cause) in BROKEN.items():
         state = "incompatible" if name == "future" else "broken"
-        assert any(line.startswith(f"{name} is {state}: ") and cause in line for line in listed.splitlines()), listed
+        assert any(line.startswith(f"'{name}' ({state}): ") and cause in line for line in listed.splitlines()), listed
     assert "claimed by first-claim 1.0 and second-claim 1.0" in listed
-    assert "resnet is disabled" in listed
+    assert "'resnet' (disabled)" in listed
     assert "early" in _zoo("plugins", "refresh", *options, folder=tmp_path).stdout
     assert "problem" in _zoo("plugins", "why", "early", *options, folder=tmp_path).stdout
     assert "resnet50" in _zoo("registry", "show", *options, folder=tmp_path).stdout

@@ -533,6 +533,31 @@ def test_a_cache_that_cannot_be_written_is_no_trouble(
         ("options=(Option(name='a', default=1.0, choices=(1, 2)),)", "another type than the default"),
         ("options=(Option(name='a', default=1, maximum=float('inf')),)", "a limit is a finite number"),
         ("options=(Option(name='a', default=1), Option(name='a', default=1))", "option 'a' is there twice"),
+        ("family='\\ud800'", "half a character"),
+        ("note='a\\nerror: b'", "a line break"),
+        ("source='\\x1b[31mred'", "a control character"),
+        ("family='x' * 150", "longer than 100"),
+        ("note='x' * 10_000", "longer than 2,000"),
+        ("smallest_input=10**9", "smallest_input 1000000000 is beyond the input_size of 224"),
+        ("smallest_training_input=10**9", "smallest_training_input 1000000000 is beyond"),
+        ("weights=(Weights(tag='none'),)", "weight tag 'none' means something else"),
+        ("weights=(Weights(tag='default'),)", "weight tag 'default' means something else"),
+        ("weights=(Weights(tag='a', url='file:///etc/passwd'),)", "is not https://"),
+        ("weights=(Weights(tag='a', url='http://x.org/a'),)", "is not https://"),
+        ("weights=(Weights(tag='a', url='https://me:secret@x.org/a'),)", "without a password"),
+        ("weights=(Weights(tag='a', in_channels=2),)", "in_channels 1, 3 or 4"),
+        ("weights=(Weights(tag='a', class_names='../../etc'),)", "not the name of a list"),
+        ("weights=(Weights(tag='a', metrics={'top1': 1e300}),)", "metrics are finite"),
+        ("weights=(Weights(tag='a', metrics={'top1': -5.0}),)", "metrics are finite"),
+        ("options=(Option(name='num_classes', default=1),)", "what zoo itself passes"),
+        ("options=(Option(name='a', default=True, minimum=0),)", "only numbers have"),
+        ("options=(Option(name='a', default='b', maximum=3),)", "only numbers have"),
+        ("options=(Option(name='a', default=10**400),)", "a whole number is beyond"),
+        ("preprocessing=Preprocessing(input_size=(3, 10**12, 10**12))", "at most 16384 pixels"),
+        ("preprocessing=Preprocessing(input_size=(2, 8, 8))", "1, 3 or 4 channels"),
+        ("preprocessing=Preprocessing(crop_pct=1e-30)", "crop_pct 1e-30 makes an image of"),
+        ("preprocessing=Preprocessing(std=(1e-300, 1, 1))", "between 0.0001 and 1000"),
+        ("preprocessing=Preprocessing(mean=(1e308, 1, 1))", "within ±1000"),
         ("preprocessing=Preprocessing(input_size=(3, 0, 8))", "an edge below 1"),
         ("preprocessing=Preprocessing(mean=(0.5,))", "one value for each of the 3 channels"),
         ("preprocessing=Preprocessing(std=(0.0, 1.0, 1.0))", "std is above 0"),
@@ -547,9 +572,9 @@ def test_facts_that_cannot_be_true_are_refused(site: Any, facts: str, said: str)
     )
     site.install("lab-zoo", "1.0", {"lab": "lab"}, {"lab": code})
     with pytest.raises(
-        BrokenPluginError, match=r"plugin 'lab' \(lab-zoo 1\.0\): zoo_architectures: architecture 'tiny': "
+        HookError, match=r"plugin 'lab' \(lab-zoo 1\.0\): zoo_architectures: architecture 'tiny': "
     ) as error:
-        plugins().resolve("lab/tiny")
+        plugins().hooks("lab").architectures()
     assert said in str(error.value)
 
 

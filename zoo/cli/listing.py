@@ -9,6 +9,7 @@ import msgspec
 
 from zoo.architecture import Architecture
 from zoo.cli.options import plain_options, print_json
+from zoo.decoding import shown
 from zoo.errors import ArtifactError
 from zoo.plugins.catalogue import matching, open_plugins
 from zoo.plugins.facts import Listed
@@ -23,7 +24,7 @@ def list_command(
     pattern: str, family: str, pretrained: bool, registry: Path | None, as_json: bool, traceback: bool
 ) -> None:
     """List architectures whose name contains PATTERN, or matches it as a glob such as '*resnet*'."""
-    from zoo.console import table
+    from zoo.console import printable, table
 
     plugins = open_plugins(registry)
     found = matching(plugins.listed(), pattern, family=family, pretrained=pretrained)
@@ -38,7 +39,7 @@ def list_command(
     click.echo(f"{len(found)} architecture{'s' * (len(found) != 1)}; 'zoo info NAME' tells more.", err=True)
     for record in plugins.records():
         if record.error:
-            click.echo(f"warning: plugin {record.name} is {record.state}: {record.error}", err=True)
+            click.echo(f"warning: plugin {shown(record.name)} ({record.state}): {printable(record.error)}", err=True)
 
 
 @click.command("info")
@@ -53,13 +54,13 @@ def info_command(name: str, registry: Path | None, as_json: bool, traceback: boo
 
 
 def _show_architecture(architecture: Architecture, as_json: bool) -> None:
-    from zoo.console import table
+    from zoo.console import printable, table
 
     if as_json:
         print_json(msgspec.to_builtins(architecture) | {"full_name": architecture.full_name})
         return
     preparation = architecture.preprocessing
-    click.echo(f"{architecture.full_name}  (family {architecture.family})")
+    click.echo(printable(f"{architecture.full_name}  (family {architecture.family})"))
     facts = [
         ("input", f"{_size(architecture)} pixels, {preparation.interpolation} resize to {preparation.resize}"),
         ("normalised", f"mean {_numbers(preparation.mean)}, std {_numbers(preparation.std)}"),
@@ -69,7 +70,7 @@ def _show_architecture(architecture: Architecture, as_json: bool) -> None:
     ]
     for label, text in facts:
         if text:
-            click.echo(f"  {label:<11} {text}")
+            click.echo(f"  {label:<11} {printable(text)}")
     if architecture.options:
         click.echo("options")
         table(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zoo.cli.options import json_option, plain_options, print_json, registry_option
+from zoo.decoding import shown
 from zoo.errors import PluginError
 from zoo.files import cache_folder
 from zoo.plugins.catalogue import open_plugins
@@ -36,7 +37,7 @@ def list_plugins(registry: Path | None, as_json: bool, traceback: bool) -> None:
     )
     for record in records:
         if record.error:
-            click.echo(f"{printable(record.name)} is {record.state}: {printable(record.error)}")
+            click.echo(f"{shown(record.name)} ({record.state}): {printable(record.error)}")
         for note in record.notes:
             click.echo(f"{printable(record.name)}: {printable(note)}", err=True)
     if problem := plugins.installation_problem():
@@ -145,7 +146,7 @@ def refresh_command(registry: Path | None, as_json: bool, traceback: bool) -> No
     table([[r.name, r.state, counts[r.name]] for r in plugins.records()], ["plugin", "state", "architectures"])
     for record in plugins.records():
         if record.error:
-            click.echo(f"{printable(record.name)} is {record.state}: {printable(record.error)}")
+            click.echo(f"{shown(record.name)} ({record.state}): {printable(record.error)}")
 
 
 def _row(record: Any, architectures: int) -> dict[str, Any]:

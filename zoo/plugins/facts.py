@@ -27,6 +27,14 @@ from zoo.plugins.entry_points import EntryPoint
 
 _FORMAT = 3
 _MOST_FILES = 2000
+_MOST_ARCHITECTURES = 10_000
+_LONGEST_NAME = 100
+_LONGEST_TEXT = 2000
+_LARGEST_EDGE = 16_384
+_LARGEST_NUMBER = 1e15
+# What --weights takes for something else, and what --option would mean twice.
+_TAKEN_TAGS = ("default", "none")
+_TAKEN_OPTIONS = ("architecture", "in_channels", "model", "num_classes")
 
 
 class ListedInput(msgspec.Struct, frozen=True):
@@ -96,12 +104,16 @@ def check_architectures(returned: object, *, plugin: str) -> tuple[Architecture,
     """
     if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
         raise FactsError(f"it returned {_kind(returned)} instead of a list of Architecture")
+    if len(returned) > _MOST_ARCHITECTURES:
+        raise FactsError(f"it lists {len(returned):,} architectures, and {_MOST_ARCHITECTURES:,} are the most")
     checked: dict[str, Architecture] = {}
     for item in returned:
         if not isinstance(item, Architecture):
             raise FactsError(f"it listed {_kind(item)} where an Architecture belongs")
         try:
-            architecture = _typed(item)
+            plain = _builtins(item)
+            _check_values(plain)
+            architecture = _typed(plain)
             _check(architecture)
         except FactsError as error:
             raise FactsError(f"architecture {shown(item.name)}: {error}") from error
@@ -234,11 +246,11 @@ def _time(path: Path) -> str:
 def _check(architecture: Architecture) -> None:
     if not is_name(architecture.name):
         raise FactsError("a name is made of letters, digits, '_', '-' and '.', and starts with one of the first two")
+    _check_text("family", architecture.family, _LONGEST_NAME)
     if not architecture.family.strip():
         raise FactsError("family is empty")
-    if architecture.smallest_input < 1 or architecture.smallest_training_input < 1:
-        raise FactsError("smallest_input and smallest_training_input are at least 1 pixel")
     _check_preprocessing(architecture.preprocessing)
+    _check_smallest(architecture)
     _no_repeats("option", [option.name for option in architecture.options])
     for option in architecture.options:
         _check_option(option)
@@ -252,10 +264,40 @@ def _check(architecture: Architecture) -> None:
         )
 
 
-def _typed(architecture: Architecture) -> Architecture:
+def _check_values(value: object) -> None:
+    """Refuse text and numbers that could not be printed, kept or computed with, wherever they are."""
+    if isinstance(value, str):
+        _check_text("a text", value, _LONGEST_TEXT)
+    elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
+        raise FactsError(f"a whole number is beyond ±{_LARGEST_NUMBER:g}")
+    elif isinstance(value, dict):
+        _check_values([*value, *value.values()])
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(item)
+
+
+def _check_text(what: str, text: str, longest: int) -> None:
+    if len(text) > longest:
+        raise FactsError(f"{what} of {len(text):,} characters is longer than {longest:,}: {shown(text)}")
+    if not text.isprintable():
+        raise FactsError(f"{what} has a control character, a line break or half a character: {shown(text)}")
+
+
+def _check_smallest(architecture: Architecture) -> None:
+    largest = min(architecture.preprocessing.input_size[1:])
+    for name in ("smallest_input", "smallest_training_input"):
+        smallest = getattr(architecture, name)
+        if smallest < 1:
+            raise FactsError(f"{name} is at least 1 pixel")
+        if smallest > _LARGEST_EDGE or (name == "smallest_input" and smallest > largest):
+            raise FactsError(f"{name} {smallest} is beyond the input_size of {largest} pixels")
+
+
+def _typed(plain: object) -> Architecture:
     """The same facts with every field of its declared type: whole numbers where floats belong become floats."""
     try:
-        return msgspec.convert(_builtins(architecture), Architecture, strict=True)
+        return msgspec.convert(plain, Architecture, strict=True)
     except msgspec.ValidationError as error:
         raise FactsError(str(error).replace("`$.", "`")) from error
 
@@ -279,17 +321,29 @@ def _check_preprocessing(preprocessing: Preprocessing) -> None:
     channels = preprocessing.input_size[0]
     if min(preprocessing.input_size) < 1:
         raise FactsError(f"input_size {preprocessing.input_size} has an edge below 1")
+    if channels > 4 or channels == 2 or max(preprocessing.input_size) > _LARGEST_EDGE:
+        raise FactsError(
+            f"input_size {preprocessing.input_size} is not 1, 3 or 4 channels of at most {_LARGEST_EDGE} pixels an edge"
+        )
     if len(preprocessing.mean) != channels or len(preprocessing.std) != channels:
         raise FactsError(f"mean and std need one value for each of the {channels} channels of input_size")
     if not all(map(math.isfinite, (*preprocessing.mean, *preprocessing.std))) or min(preprocessing.std) <= 0:
         raise FactsError("mean and std are finite, and std is above 0")
+    if max(map(abs, preprocessing.mean)) > 1e3 or not 1e-4 <= min(preprocessing.std) <= max(preprocessing.std) <= 1e3:
+        raise FactsError("mean lies within ±1000, and std between 0.0001 and 1000, on the 0-1 scale")
     if not 0 < preprocessing.crop_pct <= 1:
         raise FactsError(f"crop_pct {preprocessing.crop_pct} is not above 0 and at most 1")
+    if preprocessing.resize > 2 * _LARGEST_EDGE:
+        raise FactsError(f"crop_pct {preprocessing.crop_pct} makes an image of {preprocessing.resize:,} pixels an edge")
 
 
 def _check_option(option: Option) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", option.name):
         raise FactsError(f"option {shown(option.name)} is not a name of lower-case letters, digits and '_'")
+    if option.name in _TAKEN_OPTIONS:
+        raise FactsError(f"option {option.name} is what zoo itself passes; choose another name")
+    if isinstance(option.default, bool | str) and (option.minimum is not None or option.maximum is not None):
+        raise FactsError(f"option {option.name}: only numbers have a minimum and a maximum")
     for limit in (option.minimum, option.maximum):
         if limit is not None and not math.isfinite(limit):
             raise FactsError(f"option {option.name}: a limit is a finite number, or None for none")
@@ -304,12 +358,18 @@ def _check_option(option: Option) -> None:
 def _check_weights(weights: Weights) -> None:
     if not is_name(weights.tag):
         raise FactsError(f"weight tag {shown(weights.tag)} is not a name of letters, digits, '_', '-' and '.'")
-    if weights.num_classes < 0 or weights.in_channels < 1:
-        raise FactsError(f"weights {weights.tag}: num_classes is at least 0 and in_channels at least 1")
+    if weights.tag.lower() in _TAKEN_TAGS:
+        raise FactsError(f"weight tag {shown(weights.tag)} means something else to --weights; choose another")
+    if weights.num_classes < 0 or weights.in_channels not in (1, 3, 4):
+        raise FactsError(f"weights {weights.tag}: num_classes is at least 0 and in_channels 1, 3 or 4")
+    if weights.url is not None and not re.fullmatch(r"https://[^\s/@?#]+/[^\s]*", weights.url):
+        raise FactsError(f"weights {weights.tag}: url {shown(weights.url)} is not https://HOST/FILE without a password")
+    if weights.class_names and not is_name(weights.class_names):
+        raise FactsError(f"weights {weights.tag}: class_names {shown(weights.class_names)} is not the name of a list")
     if not re.fullmatch(r"([0-9a-f]{8,64})?", weights.sha256_prefix):
         raise FactsError(f"weights {weights.tag}: sha256_prefix is 8 to 64 lower-case hex digits, or empty")
-    if not all(map(math.isfinite, weights.metrics.values())):
-        raise FactsError(f"weights {weights.tag}: metrics are finite numbers")
+    if not all(0 <= value <= 1000 for value in weights.metrics.values()):
+        raise FactsError(f"weights {weights.tag}: metrics are finite numbers from 0 on, in percent")
     if weights.preprocessing is not None:
         _check_preprocessing(weights.preprocessing)
 

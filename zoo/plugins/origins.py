@@ -81,7 +81,7 @@ def _of_plugin(plugins: Plugins, name: str) -> Iterator[Origin]:
         yield Origin("problem", record.error)
     yield Origin("distribution", " ".join(filter(None, (record.distribution, record.version))) or "none")
     yield Origin("registered in", record.origin)
-    yield Origin("module", f"{record.module or 'not decided'}{_file(record)}")
+    yield Origin("module", f"{record.module}{_file(record)}" if record.module else "not decided: several are claimed")
     for key, text in (
         (f"plugins.{name}", "pins it"),
         (f"discovery.deny.{name}", "denies it"),
