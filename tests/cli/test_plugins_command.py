@@ -144,6 +144,15 @@ def test_a_new_package_takes_the_place_of_none_that_is_installed(name: str, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("code", [0, 7])
+def test_check_of_a_plugin_that_ends_the_process_never_passes(code: int, tmp_path: Path) -> None:
+    _zoo("plugins", "new", "lab", folder=tmp_path)
+    model = next((tmp_path / "zoo-lab").rglob("model.py"))
+    model.write_text(f"import os\nos._exit({code})\n")
+    found = _zoo("plugins", "check", tmp_path / "zoo-lab", folder=tmp_path, code=code or 4)
+    assert code or "was ended before its checks were" in found.stderr
+
+
 def test_check_refuses_a_folder_that_is_no_package(tmp_path: Path) -> None:
     assert "no pyproject.toml" in _zoo("plugins", "check", ".", folder=tmp_path, code=2).stderr
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')

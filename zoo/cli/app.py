@@ -93,10 +93,8 @@ def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        cli.main(prog_name="zoo", standalone_mode=False)
-        code = 0
-    except click.exceptions.Exit as error:
-        code = error.exit_code
+        # Out of standalone mode click returns the code of an Exit, and else what the command returns: nothing.
+        code = cli.main(prog_name="zoo", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         code = error.exit_code

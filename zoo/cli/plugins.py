@@ -1,8 +1,12 @@
 """``zoo plugins``: what is installed, whether it keeps the contract, who decides a name, and how to begin one."""
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -12,6 +16,8 @@ from zoo.decoding import shown
 from zoo.errors import PluginError
 from zoo.files import cache_folder
 from zoo.plugins.catalogue import open_plugins
+
+_SIGNAL_EXIT = 128
 
 
 @click.group("plugins")
@@ -53,7 +59,10 @@ def list_plugins(registry: Path | None, as_json: bool, traceback: bool) -> None:
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print results and errors only.")
 @click.option("--traceback", is_flag=True, help="Show where failures came from.")
+@click.option("--in-process", "ended", type=click.Path(path_type=Path), hidden=True)
+@click.pass_context
 def check_command(
+    context: click.Context,
     target: str,
     architectures: tuple[str, ...],
     everything: bool,
@@ -61,6 +70,7 @@ def check_command(
     as_json: bool,
     quiet: bool,
     traceback: bool,
+    ended: Path | None,
 ) -> None:
     """Run the conformance kit on a plugin: an installed one by its NAME, or the package in the folder PATH.
 
@@ -69,6 +79,8 @@ def check_command(
     from zoo.console import ConsoleProgress, printable
     from zoo.testing.sources import find_plugins
 
+    if ended is None:
+        context.exit(_checked_apart(context, target))
     plugins, names = find_plugins(target, registry)
     from zoo.testing.kit import Kit  # it takes seconds, which a wrong name need not wait for
 
@@ -86,10 +98,42 @@ def check_command(
             import traceback as tracebacks
 
             tracebacks.print_exception(result.cause)
+    ended.touch()
     failed = {name: len(report.failures()) for name, report in reports.items() if not report.passed}
     if failed:
         counted = ", ".join(f"{name} fails {count}" for name, count in failed.items())
         raise PluginError(f"{counted} of the kit's checks.")
+
+
+def _checked_apart(context: click.Context, target: str) -> int:
+    """Run the same command in a process of its own, which the plugin may end; its exit code.
+
+    Raises:
+        PluginError: The process ended before the checks did.
+    """
+    words = [word for option in _given(context) for word in option]
+    with TemporaryDirectory(prefix="zoo-check-", ignore_cleanup_errors=True) as folder:
+        ended = Path(folder, "ended")
+        command = [sys.executable, "-m", "zoo", "plugins", "check", *words, "--in-process", str(ended), "--", target]
+        code = subprocess.run(command).returncode
+        if code == 0 and not ended.exists():
+            raise PluginError(
+                f"the process that checked {shown(target)} was ended before its checks were, by the plugin itself, for "
+                "example with os._exit: it must raise errors instead."
+            )
+    return code if code >= 0 else _SIGNAL_EXIT - code
+
+
+def _given(context: click.Context) -> Iterator[tuple[str, ...]]:
+    """The options of a command as they were given."""
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if not isinstance(parameter, click.Option) or parameter.hidden or not value:
+            continue
+        if parameter.is_flag:
+            yield (parameter.opts[0],)
+        else:
+            yield from ((parameter.opts[0], str(one)) for one in (value if parameter.multiple else [value]))
 
 
 @plugins_group.command("why")
