@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_on_one_process_is_skipped_by_all(launcher: An
 
 
 def test_more_processes_than_images_a_step_are_refused(launcher: Any) -> None:
-    found = launcher.run("launch", "-n", 2, *launcher.words("run"), "--batch-size", 1)
+    found = launcher.run("launch", "-n", 2, *launcher.words("run"), "--recipe", "full", "--batch-size", 1)
     assert found.code == 2
     assert "cannot be shared by 2 processes" in found.said
 
