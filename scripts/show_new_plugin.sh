@@ -64,5 +64,5 @@ show pip install --quiet --no-deps --no-build-isolation --no-index -e zoo-lab
 show zoo plugins check lab --quiet
 show zoo list 'lab/*'
 show zoo finetune "$photos" --model lab/lab_net --epochs 15 --lr 0.01 --output run
-show zoo predict run/model.safetensors "$(find "$photos" -type f \( -name '*.png' -o -name '*.jpg' -o -name '*.jpeg' \) | sort | head -1)"
+show zoo predict run/model.safetensors "$(find "$photos" -type f \( -iname '*.png' -o -iname '*.jpg' -o -iname '*.jpeg' \) | sort | head -1)"
 echo "From nothing to a prediction: $("$python" -c "import time; print(f'{time.time() - $begun:.1f} s')")."
