@@ -8,7 +8,9 @@ from good_plugin import NET
 from zoo.architecture import Option
 from zoo.hookspecs import hookimpl
 
+SCALE = Option(name="scale", default=float("inf"), help="scale")
+
 
 @hookimpl
 def zoo_architectures():
-    return [dataclasses.replace(NET, options=(Option(name="scale", default=float("inf"), help="scale"),))]
+    return [dataclasses.replace(NET, options=(*NET.options, SCALE))]
