@@ -110,7 +110,7 @@ class Option:
             too_small = self.minimum is not None and number < self.minimum
             too_large = self.maximum is not None and number > self.maximum
             if too_small or too_large or number != number:
-                raise OptionError(f"option {self.name}={_shown(converted)} is outside {self.range}.")
+                raise OptionError(f"option {self.name}={option_text(converted)} is outside {self.range}.")
         return converted
 
     @property
@@ -144,7 +144,7 @@ class Option:
         except ValueError:
             wanted = "comma-separated whole numbers" if kind is tuple else f"a value of type {kind.__name__}"
             raise OptionError(
-                f"option {self.name}={value!s} is not {wanted}; its default is {_shown(self.default)}."
+                f"option {self.name}={value!s} is not {wanted}; its default is {option_text(self.default)}."
             ) from None
 
 
@@ -229,9 +229,10 @@ def _to_int(value: object) -> int:
     return int(value)
 
 
-def _shown(value: OptionValue) -> str:
+def option_text(value: OptionValue) -> str:
+    """A value as ``--option NAME=VALUE`` takes it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _listed(values: tuple[OptionValue, ...]) -> str:
-    return ", ".join(_shown(value) for value in values)
+    return ", ".join(option_text(value) for value in values)

@@ -1,6 +1,7 @@
 """Ranking models by what a linear head learns on their features."""
 
 import json
+import shlex
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -142,6 +143,14 @@ def test_the_command_prints_a_table_and_writes_the_picture(artifacts: list[Path]
     arguments = ["compare", str(photos), "--models", models, "--device", "cpu", "--quiet"]
     said = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "c.svg")], catch_exceptions=False)
     assert "on 9 test images" in said.stdout
+    following = next(line for line in said.stdout.splitlines() if line.startswith("next"))
+    words = shlex.split(following)[1:]
+    assert words[:4] == ["zoo", "finetune", str(photos), "--model"]
+    assert words[5] == "--weights"
+    assert words[6] in models.split(",")
+    assert words[-2:] == ["--device", "cpu"]
+    again = CliRunner().invoke(cli, [*words[1:], "--epochs", "1", "--output", str(tmp_path / "run"), "--quiet"])
+    assert again.exit_code == 0, again.output
     assert (tmp_path / "c.svg").read_text().startswith("<svg")
     said = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
     assert len(json.loads(said.stdout)["models"]) == 2

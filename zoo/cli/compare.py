@@ -1,13 +1,15 @@
 """``zoo compare``."""
 
 import math
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli.options import (
     cache_option,
+    given_words,
     machine_options,
     output_options,
     print_json,
@@ -16,6 +18,12 @@ from zoo.cli.options import (
 )
 from zoo.errors import RunExistsError
 from zoo.files import write_atomically
+
+if TYPE_CHECKING:
+    from zoo.jobs.comparison import Candidate
+
+# What is this command's own, or finetune names otherwise.
+_OWN = frozenset({"data", "models", "weights", "output", "as_json", "quiet", "traceback"})
 
 
 @click.command("compare")
@@ -94,9 +102,21 @@ def compare_command(
     for candidate in found.candidates:
         if candidate.error:
             click.echo(f"left out: {printable(candidate.model)}: {printable(candidate.error)}")
-    click.echo(f"next      zoo finetune {data} --model {with_figures[0].model}")
+    click.echo(f"next      {_next_command(data, with_figures[0])}")
     if output is not None:
         click.echo(f"picture   {output}")
+
+
+def _next_command(data: str, best: "Candidate") -> str:
+    """``zoo finetune`` of the best model with what was given here."""
+    weights = click.get_current_context().params["weights"]
+    start = ["--model", best.model] + ["--weights", weights] * (weights != "default")
+    given = given_words(_OWN)
+    if Path(best.model).is_file():
+        start = ["--model", best.architecture, "--weights", best.model]
+        start += [word for option in best.options.items() for word in ("--option", "=".join(option))]
+        start += ["--image-size", str(best.image_size)] * ("--image-size" not in given)
+    return shlex.join(["zoo", "finetune", data, *start, *given])
 
 
 def _rounded(rate: float) -> str:

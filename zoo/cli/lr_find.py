@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zoo.cli.options import (
+    given_words,
     machine_options,
     output_options,
     parse_options,
@@ -58,7 +59,7 @@ def lr_find_command(
     found = lr_find(data, options=parse_options(options), progress=ConsoleProgress(quiet=quiet), **settings)
     write_atomically(output, draw_lr_curve(found.curve))
     suggestion = found.lrs[settings["phase"] - 1]
-    following = None if settings["train"] else _next_command(found.lrs)
+    following = None if settings["train"] else _next_command(data, found.lrs)
     if as_json:
         curve = {"rates": found.curve.rates, "losses": found.curve.losses}
         print_json({"suggestion": suggestion, **curve, "picture": output, "next": following})
@@ -69,14 +70,7 @@ def lr_find_command(
         click.echo(f"next           {following}")
 
 
-def _next_command(lrs: Sequence[float | str]) -> str:
+def _next_command(data: str, lrs: Sequence[float | str]) -> str:
     """``zoo finetune`` with what was given here."""
-    context = click.get_current_context()
-    words = ["zoo", "finetune", context.params["data"]]
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        if name not in _OWN and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            value = context.params[name]
-            for each in value if isinstance(value, tuple) else [value]:
-                words += [parameter.opts[0]] if each is True else [parameter.opts[0], str(each)]
-    return shlex.join([*words, "--lr", ",".join(f"{lr:g}" if isinstance(lr, float) else lr for lr in lrs)])
+    found = ",".join(f"{lr:g}" if isinstance(lr, float) else lr for lr in lrs)
+    return shlex.join(["zoo", "finetune", data, *given_words(_OWN), "--lr", found])

@@ -1,6 +1,6 @@
 """Options that several commands share, each defined once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,23 @@ weights_options = _group(
     click.option("--allow-pth", is_flag=True, help="Read local .pth files, with pickle's code execution switched off."),
     click.option("--locked", is_flag=True, help="Refuse weights that registry.lock does not list; ZOO_LOCKED=1 too."),
 )
+
+
+def given_words(leave_out: Container[str]) -> list[str]:
+    """The options of the present command that stood on its command line, as words for another one.
+
+    Args:
+        leave_out: Names of parameters that are this command's own.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name not in leave_out and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            value = context.params[name]
+            for each in value if isinstance(value, tuple) else [value]:
+                words += [parameter.opts[0]] if each is True else [parameter.opts[0], str(each)]
+    return words
 
 
 def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.architecture import option_text
 from zoo.errors import DataError, OptionError, PluginError, UsageError, WeightsError
 from zoo.features import features_folder
 from zoo.features.frozen import FrozenFeatures
@@ -49,6 +50,8 @@ class Candidate:
 
     Attributes:
         model: Its name or file, as asked for.
+        architecture: ``plugin/name`` of what was built.
+        options: The options that are not the architecture's defaults, as text.
         accuracy: Share of right answers on the test split of the linear head that validation chose, 0–1; mean average
             precision for data with several labels an image.
         standard_error: Of the accuracy, from the number of test images; None for mean average precision.
@@ -66,6 +69,8 @@ class Candidate:
     """
 
     model: str
+    architecture: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
     accuracy: float = math.nan
     standard_error: float | None = None
     val_accuracy: float = math.nan
@@ -313,6 +318,8 @@ class _Contest:
         values = [*module.parameters(), *module.buffers()]
         return Candidate(
             model=self._name,
+            architecture=self._model.architecture.full_name,
+            options=self._options(),
             accuracy=accuracy,
             standard_error=math.sqrt(accuracy * (1 - accuracy) / count) if single else None,
             val_accuracy=val_accuracy,
@@ -325,6 +332,11 @@ class _Contest:
             memory_bytes=peak_bytes(module, self._engine.lay_out(image)),
             image_size=size[1],
         )
+
+    def _options(self) -> dict[str, str]:
+        defaults = {option.name: option.default for option in self._model.architecture.options}
+        given = self._model.options.items()
+        return {name: option_text(value) for name, value in given if value != defaults[name]}
 
     def _vectors(self, features: FrozenFeatures, split: str) -> Tensor:
         """One vector an image, float32 ``(N, D)``: maps of features are averaged over their places."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from zoo.architecture import Architecture
@@ -160,6 +161,11 @@ class Plugins:
         """
         parts = name.split("/")
         if len(parts) > 2 or not all(map(is_name, parts)):
+            if Path(name).is_file():
+                raise UnknownNameError(
+                    f"{shown(name)} is a file, not the name of an architecture; to go on from its values, write "
+                    f"--model ARCHITECTURE --weights {shown(name)}. 'zoo info' shows an artifact's architecture."
+                )
             raise UnknownNameError(
                 f"{shown(name)} cannot be the name of an architecture; write plugin/architecture, its bare name or a "
                 f"preset, made of letters, digits, '_', '-' and '.'. 'zoo list' shows all names."
