@@ -144,6 +144,14 @@ def environment(peer: str, packages: Sequence[str]) -> Path:
     return python
 
 
+def with_cifar_resnet(folder: Path) -> tuple[Path, dict[str, str]]:
+    """A registry.toml in ``folder`` that names the plugin of examples/zoo-cifar-resnet, and the environment for it."""
+    registry = folder / "registry.toml"
+    registry.write_text('schema = 1\n[plugins.cifar_resnet]\nmodule = "zoo_cifar_resnet"\n')
+    example = str(HERE.parent / "examples" / "zoo-cifar-resnet")
+    return registry, {"PYTHONPATH": os.pathsep.join(filter(None, [example, os.environ.get("PYTHONPATH", "")]))}
+
+
 def gemm_gflops(precision: str, *, size: int = 3072, repeats: int = 5) -> float:
     """The best rate of this machine's matrix product, a bound of what a network can reach."""
     import torch

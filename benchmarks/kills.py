@@ -194,7 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     WORK.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=WORK))
-    images, epochs = (120, (10, 6)) if options.quick else (600, (36, 14))
+    images, epochs = (120, (10, 6)) if options.quick else (600, (80, 34))
     data = photos(images, size=(64, 64))
     runs = Runs(folder / "runs", data, epochs)
     code, said = runs.finetune("whole")

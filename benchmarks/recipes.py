@@ -7,7 +7,6 @@ The CIFAR ResNet-20 of examples/ from its CIFAR-10 weights with each recipe, and
 """
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import HERE, WORK, median, run, table, write_section
+from common import WORK, median, run, table, with_cifar_resnet, write_section
 from results import machine
 
 _CHILD = """
@@ -37,20 +36,15 @@ print(json.dumps({"test": test["accuracy"], "val": run.metrics["val"]["accuracy"
                   "processor": time.process_time() - started, "last_epoch": Clock.ends[-1] - Clock.ends[-2],
                   "epochs": len(run.history)}))
 """
-_REGISTRY = """schema = 1
-[plugins.cifar_resnet]
-module = "zoo_cifar_resnet"
-"""
 
 
 def train(options: argparse.Namespace, model: str, weights: str, recipe: str, seed: int, **more: int) -> dict[str, Any]:
     """One run in a process of its own."""
     folder = Path(tempfile.mkdtemp(dir=WORK))
-    (folder / "registry.toml").write_text(_REGISTRY)
+    registry, environment = with_cifar_resnet(folder)
     words = [sys.executable, "-c", _CHILD, options.data.resolve(), model, weights, recipe, more.get("epochs", 0)]
-    words += [more.get("size", 0), seed, folder / "registry.toml", folder / "run"]
-    path = os.pathsep.join([str(HERE.parent / "examples" / "zoo-cifar-resnet"), os.environ.get("PYTHONPATH", "")])
-    result = run(words, PYTHONPATH=path, OMP_NUM_THREADS="1", ZOO_CACHE=str(folder / "cache"))
+    words += [more.get("size", 0), seed, registry, folder / "run"]
+    result = run(words, **environment, OMP_NUM_THREADS="1", ZOO_CACHE=str(folder / "cache"))
     shutil.rmtree(folder)
     print(model, recipe, seed, result, flush=True)
     return result

@@ -1,6 +1,6 @@
 """Nothing got worse: test accuracy of a frozen backbone with and without stored features, in both precisions.
 
-python benchmarks/same_accuracy.py --data DIGITS --model cifar_resnet/cifar_resnet20 --weights resnet20.safetensors
+python benchmarks/same_accuracy.py --data DIGITS --model cifar_resnet/resnet20 --weights cifar_resnet20.safetensors
 """
 
 import argparse
@@ -9,15 +9,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import WORK, run, table, write_section
+from common import WORK, run, table, with_cifar_resnet, write_section
 from results import machine
 
 _CHILD = """
 import json, sys
 import zoo
-data, model, weights, precision, cache, seed, recipe, output = sys.argv[1:]
+data, model, weights, precision, cache, seed, recipe, registry, output = sys.argv[1:]
 run = zoo.finetune(data, model=model, weights=weights, precision=precision, cache=cache == "yes", recipe=recipe,
-                   augment="none", seed=int(seed), split_seed=0, output=output)
+                   augment="none", seed=int(seed), split_seed=0, registry=registry, output=output)
 print(json.dumps({"test": run.metrics["test"]["accuracy"], "count": run.metrics["test"]["count"]}))
 """
 
@@ -38,7 +38,9 @@ def main() -> None:
             for seed in range(1 if options.quick else options.seeds):
                 folder = Path(tempfile.mkdtemp(dir=WORK))
                 words = [sys.executable, "-c", _CHILD, options.data, options.model, options.weights, precision, cache]
-                result = run([*words, seed, options.recipe, folder / "run"], ZOO_CACHE=str(folder / "cache"))
+                registry, environment = with_cifar_resnet(folder)
+                words += [seed, options.recipe, registry, folder / "run"]
+                result = run(words, **environment, ZOO_CACHE=str(folder / "cache"))
                 shutil.rmtree(folder)
                 right.append(f"{round(result['test'] * result['count'])}")
             rows.append([precision, cache, ", ".join(right), result["count"]])
