@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from zoo.errors import UsageError
+from zoo.features.frozen import suffix_engine
 from zoo.recipes import Phase
 from zoo.training import Batch, Engine, Numerics, choose_device, choose_numerics
 from zoo.training.engine import make_optimizer, mix
@@ -112,6 +113,23 @@ def test_making_an_engine_sets_the_threads() -> None:
         assert torch.get_num_threads() == threads + 1
     finally:
         torch.set_num_threads(threads)
+
+
+def test_other_threads_hold_within_the_block_alone() -> None:
+    threads = torch.get_num_threads()
+    other = engine().with_numerics(Numerics("float32", False, 8, threads + 1, {}))
+    assert torch.get_num_threads() == threads
+    with other.reproducible():
+        assert torch.get_num_threads() == threads + 1
+    assert torch.get_num_threads() == threads
+
+
+def test_a_small_head_trains_on_one_thread_and_in_float32() -> None:
+    made = engine("bfloat16").with_numerics(Numerics("bfloat16", True, 8, 7, {}))
+    small = suffix_engine(made, nn.Sequential(nn.Flatten(), nn.Linear(512, 10))).numerics
+    assert (small.threads, small.precision) == (1, "float32")
+    assert suffix_engine(made, nn.Linear(4096, 4096)).numerics.threads == 7
+    assert suffix_engine(made, nn.Conv2d(3, 3, 3)) is made
 
 
 def test_with_one_process_the_sum_over_all_is_the_value() -> None:

@@ -42,6 +42,8 @@ _SMALL_ROW_BYTES = 64 << 10
 _READ_BYTES_S = 500e6
 _MULTIPLY_ADDS_S = {"cpu": 150e9, "cuda": 50e12}
 _ATTEMPTS = 3
+# Most parameters of a suffix without convolutions that trains on one thread.
+_ONE_THREAD = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -336,17 +338,24 @@ class FrozenFeatures:
 
 
 def suffix_engine(engine: Engine, suffix: torch.nn.Module) -> Engine:
-    """The engine for what trains on features: without convolutions bfloat16 saves nothing, so float32.
+    """The engine for what trains on features.
+
+    Without convolutions bfloat16 saves nothing, so it is float32; and where a step is so little work that threads
+    would wait for each other longer than they compute, and far longer beside another busy process, it is one thread.
 
     Args:
         engine: The run's.
         suffix: The stages after the frozen part.
     """
-    if engine.numerics.precision == "float32" or any(isinstance(m, torch.nn.Conv2d) for m in suffix.modules()):
+    if any(isinstance(m, torch.nn.Conv2d) for m in suffix.modules()):
         return engine
-    reasons = {**engine.numerics.reasons, "precision": "without convolutions bfloat16 saves nothing"}
-    numerics = replace(engine.numerics, precision="float32", reasons=reasons)
-    return Engine(engine.device, numerics, rank=engine.rank, world_size=engine.world_size)
+    numerics = engine.numerics
+    if numerics.precision != "float32":
+        reasons = {**numerics.reasons, "precision": "without convolutions bfloat16 saves nothing"}
+        numerics = replace(numerics, precision="float32", reasons=reasons)
+    if sum(parameter.numel() for parameter in suffix.parameters()) <= _ONE_THREAD:
+        numerics = replace(numerics, threads=1)
+    return engine.with_numerics(numerics)
 
 
 def _wait_for(features: Features) -> None:

@@ -1,5 +1,6 @@
 """Where and how the arithmetic runs: device, precision, memory layout, optimizer, random numbers, processes."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -62,6 +63,12 @@ class Engine:
         if torch.get_num_threads() != numerics.threads:
             torch.set_num_threads(numerics.threads)
 
+    def with_numerics(self, numerics: Numerics) -> "Engine":
+        """The same place with other numerics, whose thread count holds within :meth:`reproducible` alone."""
+        other = copy.copy(self)
+        other.numerics = numerics
+        return other
+
     def place(self, module: nn.Module) -> None:
         """Move a module to the device and lay out its 4-d tensors, in place: parameters stay the same objects."""
         module.to(self.device)
@@ -119,13 +126,27 @@ class Engine:
 
     @contextmanager
     def reproducible(self) -> Iterator[None]:
-        """Keep equal runs equal while the block runs, and the caller's random state as it was."""
+        """Keep equal runs equal while the block runs, and the caller's random state and threads as they were."""
         on_gpu = self.device.type == "cuda"
         with (
+            _threads(self.numerics.threads),
             torch.random.fork_rng(devices=[self.device] if on_gpu else []),
             torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=torch.backends.cudnn.allow_tf32),
         ):
             yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_device(name: str = "auto") -> torch.device:

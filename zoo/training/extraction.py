@@ -120,7 +120,7 @@ class FrozenPass:
     """
 
     def __init__(self, part: nn.Module, *, engine: Engine, chosen: PassNumerics, example: Tensor) -> None:
-        self.engine = Engine(engine.device, chosen.numerics, rank=engine.rank, world_size=engine.world_size)
+        self.engine = engine.with_numerics(chosen.numerics)
         self.folded = 0
         self.folding_note = chosen.reasons["folding"]
         example = example.to(engine.device)
