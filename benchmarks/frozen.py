@@ -3,8 +3,9 @@
     python benchmarks/frozen.py [--quick] [--architectures resnet50,resnet18] [--peers torchvision,timm,hf,expert]
 
 Peers run their start and two epochs on a part of the images, three times over, and are extrapolated to ten epochs of
-all of them; ``--whole`` runs the torchvision loop once in full as the check. ``fastai`` and ``keras`` are made into
-environments of their own when named.
+all of them; ``--whole`` runs the torchvision loop once in full as the check. With ``--views`` images change at random:
+in the loops anew in each epoch, in zoo so many times. ``fastai`` and ``keras`` are made into environments of their own
+when named.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=128, help="images that the slow peers run on")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--views", type=int, default=0, help="random versions that zoo stores of each training image")
     parser.add_argument("--whole", action="store_true", help="run the torchvision loop once in full too")
     options = parser.parse_args()
     if options.quick:
@@ -48,7 +50,10 @@ def main() -> None:
     ]
     for architecture in options.architectures.split(","):
         sections.append(compare(architecture, options))
+    if options.views and not {"torchvision", "timm"}.issuperset(options.peers.split(",")):
+        parser.error("--views is for --peers torchvision,timm: the others' scripts change no images")
     title = f"Frozen fine-tuning, {options.architectures}, against {options.peers}"
+    title += f", {options.views} stored views" * bool(options.views)
     write_section(title + " (quick)" * options.quick, "\n\n".join(sections))
 
 
@@ -60,13 +65,15 @@ def compare(architecture: str, options: argparse.Namespace) -> str:
     part = min(options.images, options.part)
     first = iter([True])
     runs: dict[str, Any] = {
-        "zoo": lambda: ours(architecture, data, file, options.epochs, measure_one=next(first, False))
+        "zoo": lambda: ours(
+            architecture, data, file, options.epochs, views=options.views, measure_one=next(first, False)
+        )
     }
     for name in names:
         script, packages = PEERS[name]
         python = environment(name, packages)
         words = [python, HERE / script[0], *script[1:], "--architecture", architecture, "--data", data]
-        words += ["--weights", file, "--epochs", 2, "--images", part]
+        words += ["--weights", file, "--epochs", 2, "--images", part, *["--augment"] * bool(options.views)]
         runs[name] = lambda words=words: run(words)
     if "expert" in options.peers.split(","):
         words = [sys.executable, HERE / "peers/expert.py", "--architecture", architecture, "--data", data]
@@ -110,20 +117,20 @@ def compare(architecture: str, options: argparse.Namespace) -> str:
     )
 
 
-def ours(architecture: str, data: Path, file: Path, epochs: int, *, measure_one: bool) -> dict[str, Any]:
+def ours(architecture: str, data: Path, file: Path, epochs: int, *, views: int, measure_one: bool) -> dict[str, Any]:
     """A first run with an empty cache, a second one with another learning rate, and one within a warm process."""
     folder = Path(tempfile.mkdtemp(dir=WORK))
     cache = {"ZOO_CACHE": str(folder / "cache")}
     words = [Path(sys.executable).with_name("zoo"), "finetune", data, "--model", architecture, "--weights", file]
     words += ["--recipe", "frozen", "--batch-size", "32", "--quiet", "--json"]
+    words += ["--augment", "standard", "--views", views] if views else []
     first = run([*words, "--epochs", epochs, "--lr", "1e-3", "--output", folder / "first"], **cache)
     second = run([*words, "--epochs", epochs, "--lr", "3e-3", "--output", folder / "second"], **cache)
     one = {"wall_s": 0.0}
     if measure_one:
         one = run([*words, "--epochs", 1, "--output", folder / "one"], ZOO_CACHE=str(folder / "another-cache"))
-    inside = run(
-        [sys.executable, HERE / "peers/zoo_twice.py", architecture, data, file, str(epochs), folder / "inside"], **cache
-    )
+    twice = [sys.executable, HERE / "peers/zoo_twice.py", architecture, data, file, epochs, views, folder / "inside"]
+    inside = run(twice, **cache)
     imports = run([sys.executable, "-c", "import torch, torchvision, zoo.jobs.finetuning; print('{}')"])
     kept = WORK / f"{architecture}-artifact.safetensors"
     shutil.copy(folder / "first" / "model.safetensors", kept)

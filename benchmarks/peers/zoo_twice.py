@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zoo
 
-architecture, data, weights, epochs, folder = sys.argv[1:]
+architecture, data, weights, epochs, views, folder = sys.argv[1:]
 seconds = []
 for number, lr in enumerate((1e-3, 2e-3)):
     started = time.perf_counter()
@@ -18,6 +18,7 @@ for number, lr in enumerate((1e-3, 2e-3)):
         recipe="frozen",
         epochs=int(epochs),
         lr=lr,
+        **({"augment": "standard", "views": int(views)} if int(views) else {}),
         output=Path(folder) / str(number),
     )
     seconds.append(time.perf_counter() - started)
