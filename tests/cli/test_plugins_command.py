@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from zoo.errors import UsageError
+from zoo.testing.sources import plugins_in_folder
+
 KIT_PLUGINS = Path(__file__).parents[1] / "kit" / "plugins"
 BROKEN = {
     "early": ("import sys\nsys.exit('no GPU')\n", "called sys.exit"),
@@ -157,6 +160,39 @@ def test_check_refuses_a_folder_that_is_no_package(tmp_path: Path) -> None:
     assert "no pyproject.toml" in _zoo("plugins", "check", ".", folder=tmp_path, code=2).stderr
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
     assert '[project.entry-points."zoo.plugins"]' in _zoo("plugins", "check", ".", folder=tmp_path, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x = " + b"[" * 100_000, "pyproject.toml is not valid TOML"),
+        (b"#" * (1 << 20) + b"\n", "pyproject.toml is larger than 1 MiB"),
+        (b"# one\nname = '\xff'\n", "pyproject.toml:2 is not UTF-8"),
+        (b"project = 3\n", "pyproject.toml:1: project: 3 is not a table"),
+        (b"[project]\nname = 3\n", "pyproject.toml:2: project.name: 3 is not allowed"),
+        (b"[project]\nentry-points = 3\n", "pyproject.toml:2: project.entry-points: 3 is not allowed"),
+        (b"[project.entry-points]\n'zoo.plugins' = 3\n", "pyproject.toml:1: project.entry-points: "),
+        (b'[project]\nversion = "1\\n2"\n', "pyproject.toml:2: project.version: '1\\n2' has a line break or"),
+        (b"[project]\ndependencies = ['a', \"\\u001b\"]\n", "project.dependencies[1]: '\\x1b' has a line break or"),
+        (b"[project.entry-points.'zoo.plugins']\n'a b' = 'c'\n", "a name is made of letters"),
+        (b"[project.entry-points.'zoo.plugins']\na = \"b\\nc\"\n", ".a: 'b\\nc' has a line break or"),
+        (None, "pyproject.toml is not a regular file"),
+    ],
+)
+def test_check_refuses_a_pyproject_that_cannot_be_used(content: bytes | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "pyproject.toml"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UsageError) as error:
+        plugins_in_folder(tmp_path)
+    assert said in str(error.value)
+
+
+def test_the_command_does_not_wait_for_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pyproject.toml")
+    assert "not a regular file" in _zoo("plugins", "check", ".", folder=tmp_path, code=2).stderr
 
 
 def test_check_of_an_unknown_name_offers_close_ones(tmp_path: Path) -> None:

@@ -333,7 +333,3 @@ class Plugins:
     def _installation_words(self) -> str:
         problem = self.installation_problem()
         return f" {problem[0].upper()}{problem[1:]}." if problem else ""
-
-
-def _point(record: Plugin) -> EntryPoint:
-    return EntryPoint(record.name, record.module, record.distribution, record.version, record.origin, record.requires)

@@ -237,7 +237,7 @@ class _Layers:
             self._decide(file, "discovery", "deny")
         for name in discovery.deny:
             self.deny.add(name)
-            self.places.setdefault(f"discovery.deny.{name}", (file.path, file.place("discovery", "deny")))
+            self.places.setdefault(f"discovery.deny.{name}", (file.source.path, file.place("discovery", "deny")))
         self.presets.update(file.presets)
         self.recipes.update(file.recipes)
         self.plugins.update(file.plugins)
@@ -264,18 +264,18 @@ class _Layers:
             presets=self.presets,
             recipes=self.recipes,
             plugins=self.plugins,
-            files=tuple(file.path for file in self.files),
+            files=tuple(file.source.path for file in self.files),
             places=self.places,
         )
 
     def _decide(self, file: RegistryFile, *key: str) -> None:
-        self.places[".".join(key)] = (file.path, file.place(*key))
+        self.places[".".join(key)] = (file.source.path, file.place(*key))
 
     def _widens(self, file: RegistryFile, key: str) -> RegistryError:
         return RegistryError(
             f"{file.place('discovery', key)}: discovery.{key}: a file found in the working directory may not let more "
             f"plugins be imported than {self.places[f'discovery.{key}'][1]} does; remove the line, or if you trust the "
-            f"file pass it by name: --registry {file.path.name}."
+            f"file pass it by name: --registry {file.source.path.name}."
         )
 
 

@@ -4,10 +4,7 @@ Every error names the file, the line where a text scan finds it, the dotted key 
 """
 
 import math
-import os
 import re
-import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -28,10 +25,10 @@ from zoo.registry.tables import (
     RecipeTable,
     decode_phase,
 )
-from zoo.registry.toml_lines import Key, TomlLines
+from zoo.registry.toml_file import TomlFile, read_toml_file
+from zoo.registry.toml_lines import Key
 
 SCHEMA = 1
-SIZE_LIMIT_BYTES = 1 << 20
 _TABLES = ("discovery", "presets", "plugins", "recipes")
 _WEIGHT_FILE = re.compile(r"[/\\]|\.(safetensors|pth|pt|bin)$", re.IGNORECASE)
 
@@ -41,16 +38,14 @@ class RegistryFile:
     """The decoded content of one file.
 
     Attributes:
-        path: Where it was found, absolute.
-        lines: Where its keys stand.
+        source: The file itself, and where its keys stand.
         discovery: The table of that name.
         presets: By name.
         plugins: By name.
         recipes: By name.
     """
 
-    path: Path
-    lines: TomlLines
+    source: TomlFile
     discovery: Discovery
     presets: Mapping[str, Preset]
     plugins: Mapping[str, PluginPin]
@@ -58,7 +53,7 @@ class RegistryFile:
 
     def place(self, *key: str | int) -> str:
         """``file:line`` of a key, or the file alone when the line is not found."""
-        return _place(self.path, self.lines, key)
+        return self.source.place(key)
 
 
 def read_registry_file(path: Path, *, modules_allowed: bool) -> RegistryFile:
@@ -71,20 +66,15 @@ def read_registry_file(path: Path, *, modules_allowed: bool) -> RegistryFile:
     Raises:
         RegistryError: The file cannot be read, is not TOML, or something in it is unknown or not allowed.
     """
-    text = _read_text(path)
-    try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        raise RegistryError(f"{path} is not valid TOML: {error or 'it is nested too deeply'}.") from error
-    return _Decoder(path, text).decode(content, modules_allowed=modules_allowed)
+    source = read_toml_file(path, error=RegistryError)
+    return _Decoder(source).decode(source.content, modules_allowed=modules_allowed)
 
 
 class _Decoder:
     """Decodes table after table, so that an error has its whole key."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
-        self.lines = TomlLines(text)
+    def __init__(self, source: TomlFile) -> None:
+        self.source = source
 
     def decode(self, content: dict[str, Any], *, modules_allowed: bool) -> RegistryFile:
         schema = content.get("schema", SCHEMA)
@@ -96,8 +86,7 @@ class _Decoder:
         self._strict(whole, FileTable, ())
         presets, plugins, recipes = (self._named_tables(content, name) for name in ("presets", "plugins", "recipes"))
         return RegistryFile(
-            path=self.path,
-            lines=self.lines,
+            source=self.source,
             discovery=self._strict(content.get("discovery", {}), Discovery, ("discovery",)),
             presets={name: self._preset(name, table) for name, table in presets.items()},
             plugins={name: self._pin(name, table, modules_allowed) for name, table in plugins.items()},
@@ -105,9 +94,7 @@ class _Decoder:
         )
 
     def error(self, key: Key, text: str) -> RegistryError:
-        return RegistryError(
-            f"{_place(self.path, self.lines, key)}: {_dotted(key)}: {text}{'' if text[-1] in '.?' else '.'}"
-        )
+        return RegistryError(self.source.problem(key, text))
 
     def _strict(self, table: object, kind: type[T], key: Key) -> T:
         try:
@@ -143,7 +130,7 @@ class _Decoder:
             sha256=(preset.sha256 or "").lower(),
             recipe=preset.recipe or "",
             options=options,
-            origin=_place(self.path, self.lines, key),
+            origin=self.source.place(key),
         )
 
     def _option(self, value: object, key: Key) -> OptionValue:
@@ -161,7 +148,7 @@ class _Decoder:
             if not is_name(weights):
                 raise self.error(key, f"{shown(weights)} is neither a tag nor a file's path")
             return weights
-        folder = self.path.resolve().parent
+        folder = self.source.path.resolve().parent
         advice = f"give a path inside {folder}, with / between folders"
         outside = PurePosixPath(weights).is_absolute() or PureWindowsPath(weights).drive or "\\" in weights
         if outside or not weights.isprintable() or ".." in PurePosixPath(weights).parts:
@@ -183,7 +170,7 @@ class _Decoder:
             raise self.error(
                 (*key, "module"),
                 "a file found in the working directory may not name code to import; "
-                f"if you trust it, pass it by name: --registry {self.path.name}",
+                f"if you trust it, pass it by name: --registry {self.source.path.name}",
             )
         if pin.version:
             from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -209,39 +196,3 @@ class _Decoder:
             except Misfit as misfit:
                 raise self.error((*key, "phases", position, *misfit.path), misfit.text) from None
         return Recipe(name=name, phases=tuple(phases))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        # Not blocking, so that a FIFO is refused instead of waited for.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise RegistryError(f"{path} is not a regular file; zoo reads registries from plain TOML files.")
-            content = file.read(SIZE_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise RegistryError(f"cannot read {path}: {error.strerror or error}.") from error
-    except ValueError as error:  # a NUL in the path
-        raise RegistryError(f"cannot read {shown(str(path))}: {error}.") from error
-    if len(content) > SIZE_LIMIT_BYTES:
-        raise RegistryError(f"{path} is larger than {SIZE_LIMIT_BYTES >> 20} MiB; that is no registry.")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise RegistryError(f"{path}:{line} is not UTF-8; save the file in that encoding.") from error
-
-
-def _place(path: Path, lines: TomlLines, key: Key) -> str:
-    line = lines.find(key)
-    return f"{path}:{line}" if line else str(path)
-
-
-def _dotted(key: Key) -> str:
-    words = ""
-    for part in key:
-        if isinstance(part, int):
-            words += f"[{part}]"
-        else:
-            words += ("." if words else "") + (part if is_name(part) and "." not in part else shown(part))
-    return words

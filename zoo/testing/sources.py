@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from zoo.decoding import Misfit, shown, strict
 from zoo.errors import UsageError
+from zoo.names import is_name
 from zoo.plugins import Plugins
 from zoo.plugins.catalogue import open_plugins
 from zoo.plugins.entry_points import ENTRY_POINT_GROUP
 from zoo.registry import load_registry
+from zoo.registry.toml_file import read_toml_file
+from zoo.registry.toml_lines import Key
+
+
+class _Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What zoo reads of the table ``project`` of a pyproject.toml."""
+
+    name: str = ""
+    version: str = "0"
+    dependencies: list[str] = []
+    entry_points: dict[str, dict[str, str]] = msgspec.field(default={}, name="entry-points")
 
 
 def find_plugins(target: str, registry: Path | None = None) -> tuple[Plugins, tuple[str, ...]]:
@@ -49,20 +64,18 @@ def plugins_in_folder(folder: Path) -> tuple[Plugins, tuple[str, ...]]:
         Plugins that know no others, under no registry's rules; and their names.
 
     Raises:
-        UsageError: There is no pyproject.toml, or it has no entry point of the group ``zoo.plugins``.
+        UsageError: There is no pyproject.toml, it cannot be used, or it has no entry point of the group
+            ``zoo.plugins``.
     """
     pyproject = folder / "pyproject.toml"
-    try:
-        project = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {})
-    except FileNotFoundError:
+    if not os.path.lexists(pyproject):
         raise UsageError(
             f"{folder} has no pyproject.toml, so it is no package to check; give the folder that has it, or the name "
             "of an installed plugin."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{pyproject} cannot be read: {error}.") from error
-    points = project.get("entry-points", {}).get(ENTRY_POINT_GROUP, {})
-    if not isinstance(points, Mapping) or not points:
+        )
+    project = _read_project(pyproject)
+    points = project.entry_points.get(ENTRY_POINT_GROUP)
+    if not points:
         raise UsageError(
             f'{pyproject} registers no plugin; add [project.entry-points."{ENTRY_POINT_GROUP}"] with a line '
             'NAME = "PACKAGE".'
@@ -77,14 +90,47 @@ def plugins_in_folder(folder: Path) -> tuple[Plugins, tuple[str, ...]]:
     return Plugins(registry, entry_points=found), tuple(sorted(points))
 
 
+def _read_project(pyproject: Path) -> _Project:
+    """Read what is needed of a package's description.
+
+    Raises:
+        UsageError: The file cannot be read, or something in it is of the wrong kind.
+    """
+    file = read_toml_file(pyproject, error=UsageError)
+    table = file.content.get("project", {})
+    if isinstance(table, Mapping):  # other keys are not zoo's business
+        table = {key: table[key] for key in _Project.__struct_encode_fields__ if key in table}
+    try:
+        project = strict(table, _Project)
+    except Misfit as misfit:
+        raise UsageError(file.problem(("project", *misfit.path), misfit.text)) from None
+    for key, flaw in _flaws(project):
+        raise UsageError(file.problem(("project", *key), flaw))
+    return project
+
+
+def _flaws(project: _Project) -> Iterator[tuple[Key, str]]:
+    """Text that could not stand in the files of an installed package."""
+    texts: dict[Key, str] = {("name",): project.name, ("version",): project.version}
+    texts |= {("dependencies", i): line for i, line in enumerate(project.dependencies)}
+    for name, value in project.entry_points.get(ENTRY_POINT_GROUP, {}).items():
+        place: Key = ("entry-points", ENTRY_POINT_GROUP, name)
+        if not is_name(name):
+            yield place, "a name is made of letters, digits, '_', '-' and '.', and starts with one of the first two"
+        texts[place] = value
+    for place, text in texts.items():
+        if not text.isprintable():
+            yield place, f"{shown(text)} has a line break or a control character"
+
+
 class _NotInstalled(importlib.metadata.Distribution):
     """What the distribution of a folder would be, as far as its pyproject.toml says."""
 
-    def __init__(self, folder: Path, project: Mapping[str, Any], points: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, project: _Project, points: Mapping[str, str]) -> None:
         self._folder = folder
-        headers = ["Metadata-Version: 2.1", f"Name: {project.get('name', folder.name)}"]
-        headers.append(f"Version: {project.get('version', '0')}")
-        headers += [f"Requires-Dist: {line}" for line in project.get("dependencies", [])]
+        headers = ["Metadata-Version: 2.1", f"Name: {project.name or folder.resolve().name}"]
+        headers.append(f"Version: {project.version}")
+        headers += [f"Requires-Dist: {line}" for line in project.dependencies]
         self._files = {
             "METADATA": "\n".join(headers) + "\n",
             "entry_points.txt": "\n".join(
