@@ -132,6 +132,16 @@ def test_a_tensor_that_is_not_the_models_is_refused(model: Residual) -> None:
         Chain(model, [Stage("extra", nn.Linear(2, 2)), *stages(model)])
 
 
+def test_one_piece_of_memory_in_two_stages_is_refused(model: Residual) -> None:
+    model.fc.bias.data = model.stem[0].weight.data.view(-1)[2:5]
+    with pytest.raises(HookError, match=r"stem\.0\.weight and fc\.bias into two stages, 'stem' and 'head'.*memory"):
+        Chain(model, stages(model))
+    apart = torch.randn(model.fc.bias.numel() + model.stem[0].weight.numel())
+    model.stem[0].weight.data = apart[3:].view_as(model.stem[0].weight)
+    model.fc.bias.data = apart[:3]
+    Chain(model, stages(model))
+
+
 def test_a_dropout_layer_in_two_stages_is_refused(model: Residual) -> None:
     stem, body, head = stages(model)
     with pytest.raises(HookError, match="one dropout layer into two stages, 'body' and 'head'"):

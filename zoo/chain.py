@@ -283,7 +283,27 @@ def _check_ownership(model: nn.Module, stages: Sequence[Stage]) -> Mapping[str, 
     missing = [name for key, name in tensor_names.items() if key not in owner]
     if missing:
         raise HookError(f"zoo_stages left out {len(missing)} of the model's tensors, for example {missing[0]}.")
-    return {name: owner[key] for key, name in tensor_names.items()}
+    owners = {name: owner[key] for key, name in tensor_names.items()}
+    _check_memory(model, owners, names)
+    return owners
+
+
+def _check_memory(model: nn.Module, owners: Mapping[str, int], stages: Sequence[str]) -> None:
+    """Refuse tensors of two stages that are views of the same memory: training the second would change the first."""
+    places: dict[int, list[tuple[int, int, str]]] = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_meta or nn.parameter.is_lazy(tensor) or tensor.layout is not torch.strided or not tensor.numel():
+            continue
+        last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+        start, end = tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+        others = places.setdefault(tensor.untyped_storage().data_ptr(), [])
+        for other_start, other_end, other in others:
+            if owners[other] != owners[name] and start < other_end and other_start < end:
+                raise HookError(
+                    f"zoo_stages puts {other} and {name} into two stages, {stages[owners[other]]!r} and "
+                    f"{stages[owners[name]]!r}, and they are one piece of memory: give each tensor its own."
+                )
+        others.append((start, end, name))
 
 
 def _dropouts(stage: Stage) -> list[nn.Module]:

@@ -93,8 +93,7 @@ class Model:
 
     def chain(self) -> Chain:
         """The model's stages, made anew: a view that is valid until the module is copied or loaded."""
-        stages = self.hooks.stages(self.architecture, self.module)
-        return Chain(self.module, stages, head_parameters=self.architecture.head_parameters)
+        return self.hooks.chain(self.architecture, self.module)
 
     @overload
     def predict(self, images: Photo, *, top_k: int = 5) -> Prediction: ...  # type: ignore[overload-overlap]

@@ -6,29 +6,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, indent
 
 import pytest
 
 from zoo.plugins import Plugins
 from zoo.registry import load_registry
 
-GOOD = """
-    from zoo.architecture import Architecture
-    from zoo.hookspecs import hookimpl
-
-    ZOO_HOOK_API = 1
-
-    @hookimpl
-    def zoo_architectures():
-        return [Architecture(name="tiny", family="lab")]
-
-    @hookimpl
-    def zoo_build_model(num_classes):
-        from torch import nn
-
-        return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
-"""
+# Indented as code in a test is, which adds to it or replaces parts of it.
+GOOD = "\n" + indent((Path(__file__).parent / "good_plugin.py").read_text(encoding="utf-8"), "    ")
 
 
 class Site:

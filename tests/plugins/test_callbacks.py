@@ -22,6 +22,7 @@ from zoo.plugins.catalogue import open_plugins
 from zoo.progress import Silent
 from zoo.testing import check_plugin
 from zoo.training.callbacks import Callback, TrainerState
+from zoo.training.signals import Terminated
 
 SMALL: dict[str, Any] = {
     "model": "simple_cnn",
@@ -96,6 +97,12 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
             for event in EVENTS
         ),
         ("return [Follower()]", "def on_epoch_end(self, *a): raise SystemExit(3)", "on_epoch_end raised SystemExit: 3"),
+        (
+            "return [Follower()]",
+            "def on_phase_end(self, *a): raise KeyboardInterrupt",
+            "on_phase_end raised KeyboardInterrupt",
+        ),
+        ("raise KeyboardInterrupt", "pass", "zoo_callbacks raised KeyboardInterrupt"),
         ("raise ConnectionError('no server')", "pass", "zoo_callbacks raised ConnectionError: no server"),
         ("import no_such_package", "pass", "zoo_callbacks raised ModuleNotFoundError"),
         ("return 'nonsense'", "pass", "zoo_callbacks returned a value of type str instead of a list of"),
@@ -134,6 +141,16 @@ def test_one_failing_tracker_does_not_silence_another(install: Install, photos: 
     install(follower("return [Follower()]", "def on_phase_start(self, state): raise ValueError"))
     run = zoo.finetune(photos, **SMALL, track=["follower", "tensorboard"], output=tmp_path / "run")
     assert len(scalars(run.folder / "tensorboard")["train/loss"]) == 2
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_comes_while_a_tracker_is_told_stops_the_run(
+    name: str, install: Install, photos: Path, tmp_path: Path
+) -> None:
+    kill = f"import os, signal\nos.kill(os.getpid(), signal.{name})"
+    install(follower("return [Follower()]", f"def on_phase_start(self, state):\n{indent(kill, '    ')}"))
+    with pytest.raises((KeyboardInterrupt, Terminated)):
+        zoo.finetune(photos, **SMALL, track=["follower"], output=tmp_path / "run")
 
 
 # What a tracker is told
@@ -290,6 +307,20 @@ def test_a_missing_extra_is_named_before_anything_is_written(
 def test_a_name_that_cannot_track_is_refused_with_those_that_can(name: str, words: str) -> None:
     with pytest.raises(UnknownNameError, match=words):
         find_trackers(open_plugins(), [name])
+
+
+def test_an_unknown_name_imports_no_plugin_whose_facts_are_known(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(follower("return [Follower()]"))
+    with pytest.raises(UnknownNameError, match="there are follower, tensorboard, trackio"):
+        find_trackers(open_plugins(), ["nonsense"])
+    assert "zoo_follower" not in sys.modules
+    for name in [name for name in sys.modules if name.startswith("zoo_")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UnknownNameError, match="there are follower, tensorboard, trackio"):
+        find_trackers(open_plugins(), ["nonsense"])
+    assert not [name for name in sys.modules if name.startswith("zoo_")]
 
 
 def test_the_command_refuses_an_unknown_tracker(photos: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, indent
 from typing import Any
 
 import pytest
@@ -29,22 +29,8 @@ from zoo.plugins.entry_points import find_entry_points, from_metadata
 from zoo.plugins.facts import ListedWeights
 from zoo.registry import load_registry
 
-GOOD = """
-    from zoo.architecture import Architecture
-    from zoo.hookspecs import hookimpl
-
-    ZOO_HOOK_API = 1
-
-    @hookimpl
-    def zoo_architectures():
-        return [Architecture(name="tiny", family="lab")]
-
-    @hookimpl
-    def zoo_build_model(num_classes):
-        from torch import nn
-
-        return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
-"""
+# As Site.good of conftest.py, for tables of changes to it.
+GOOD = "\n" + indent((Path(__file__).parent / "good_plugin.py").read_text(encoding="utf-8"), "    ")
 ARCHITECTURE = Architecture(name="tiny", family="lab", plugin="lab")
 
 
@@ -579,6 +565,30 @@ def test_facts_that_cannot_be_true_are_refused(site: Any, facts: str, said: str)
 
 
 # Calling hooks
+
+
+def test_what_a_model_does_to_zoo_s_own_export_is_not_laid_on_a_hook_that_the_plugin_leaves_out(site: Any) -> None:
+    from torch import nn
+
+    site.install("lab-zoo", "1.0", {"lab": "lab"}, {"lab": GOOD})
+    model = nn.Linear(1, 1)
+    model.register_state_dict_post_hook(lambda module, state, prefix, metadata: state.update(extra=3))
+    with pytest.raises(HookError, match=r"lab-zoo 1\.0\): the model's state_dict\(\) returned a int under 'extra'"):
+        plugins().hooks("lab").export_state(ARCHITECTURE, model)
+
+
+def test_stages_that_are_no_chain_are_named_with_plugin_and_version(site: Any) -> None:
+    from torch import nn
+
+    code = dedent(GOOD) + (
+        "\n@hookimpl\ndef zoo_stages(model):\n    from zoo.chain import Stage\n\n    return [Stage('head', model[1])]\n"
+    )
+    site.install("lab-zoo", "1.0", {"lab": "lab"}, {"lab": code})
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with pytest.raises(
+        HookError, match=r"^plugin 'lab' \(lab-zoo 1\.0\): zoo_stages left out 2 of the model's tensors"
+    ):
+        plugins().hooks("lab").chain(ARCHITECTURE, model)
 
 
 def test_hooks_get_the_arguments_they_name_and_the_defaults_answer_for_those_left_out(site: Any) -> None:

@@ -391,7 +391,7 @@ def _proven(plugins: Plugins, artifact: Path, header: Header, model: Model) -> d
         raise FreezeError(
             f"the {untouched.frozen_stages} stages that no phase trained changed after training, when the model was "
             f"measured or exported: {model.architecture.full_name} of {model.hooks.record.label} changes its own "
-            "parameters or buffers when it runs, or its hook zoo_export_state does. No artifact was written."
+            "parameters or buffers when it runs, or when it is exported. No artifact was written."
         )
     sha256 = write_artifact(artifact, header, state)
     try:

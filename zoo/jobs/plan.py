@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.chain import Chain
 from zoo.labelled import LabelledImages
 from zoo.models import Model
 from zoo.recipes import Phase, Recipe
@@ -135,9 +134,7 @@ def _seconds(model: Model, phase: Phase, engine: Engine, *, images: int, all_ima
 def _seconds_an_image(model: Model, phase: Phase, engine: Engine) -> tuple[float, float]:
     """Of the frozen part, and of the part that trains, forward and backward."""
     module: nn.Module = copy.deepcopy(model.module)
-    chain = Chain(
-        module, model.hooks.stages(model.architecture, module), head_parameters=model.architecture.head_parameters
-    )
+    chain = model.hooks.chain(model.architecture, module)
     cut = chain.cut(phase.train)
     chain.freeze(cut, batch_norm=phase.batch_norm)
     engine.place(module)

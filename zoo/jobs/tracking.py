@@ -10,9 +10,9 @@ from zoo.decoding import shown
 from zoo.errors import PluginError, UnknownNameError, ZooError, did_you_mean
 from zoo.plugins import Plugins
 from zoo.plugins.hooks import PluginHooks
+from zoo.plugins.interrupts import watched_signals
 from zoo.progress import Progress
 from zoo.training.callbacks import Callback, RunInfo, TrainerState
-from zoo.training.signals import Terminated
 
 
 def find_trackers(plugins: Plugins, names: str | Sequence[str]) -> tuple[PluginHooks, ...]:
@@ -65,10 +65,11 @@ def open_trackers(trackers: Sequence[PluginHooks], run: RunInfo, progress: Progr
 
 
 def _with_callbacks(plugins: Plugins) -> list[str]:
+    """Names of the plugins that can follow runs; those of others are not imported for it."""
     found = []
     for record in plugins.records():
         try:
-            if plugins.hooks(record.name).has_callbacks:
+            if plugins.has_callbacks(record.name):
                 found.append(record.name)
         except ZooError:  # 'zoo plugins list' tells
             continue
@@ -96,13 +97,14 @@ class _Guarded(Callback):
         self._tell("on_finish", lambda callback: callback.on_finish(dict(metrics)))
 
     def _tell(self, event: str, call: Callable[[Callback], None]) -> None:
-        try:
-            with redirect_stdout(sys.stderr):
-                for callback in self._callbacks:
-                    call(callback)
-        except Terminated:
-            raise
-        except (Exception, SystemExit) as error:
-            self._callbacks = ()
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".: ")
-            self._progress.warn(f"{self._label}: {event} raised {reason}. The run goes on without it.")
+        with watched_signals() as signalled:
+            try:
+                with redirect_stdout(sys.stderr):
+                    for callback in self._callbacks:
+                        call(callback)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt | SystemExit) and signalled():  # a Ctrl-C or SIGTERM came
+                    raise
+                self._callbacks = ()
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".: ")
+                self._progress.warn(f"{self._label}: {event} raised {reason}. The run goes on without it.")

@@ -90,6 +90,7 @@ class Plugins:
         self._facts: dict[str, tuple[Architecture, ...]] = {}
         self._hooks: dict[str, PluginHooks] = {}
         self._placed: set[str] = set()
+        self._followers: set[str] = set()
 
     def records(self) -> tuple[Plugin, ...]:
         """What is known of every plugin so far, sorted by name; nothing is imported for it."""
@@ -145,6 +146,15 @@ class Plugins:
                 write_facts(point, key, self._installed.versions, found)
         self._facts[plugin_name] = self._believed(record, found)
         return self._facts[plugin_name]
+
+    def has_callbacks(self, plugin_name: str) -> bool:
+        """Whether a plugin can follow runs; it is asked where that is not known from an earlier time.
+
+        Raises:
+            ZooError: It cannot be used; as for :meth:`hooks`.
+        """
+        self.architectures_of(plugin_name)
+        return plugin_name in self._followers
 
     def resolve(self, name: str) -> Resolved:
         """What a name stands for.
@@ -299,7 +309,7 @@ class Plugins:
             return ask(record, self._installed.versions)
         hooks = self.hooks(record.name)
         try:
-            return Facts(hooks.architectures(), hooks.import_notes)
+            return Facts(hooks.architectures(), callbacks=hooks.has_callbacks, notes=hooks.import_notes)
         except PluginError as error:
             self._fail(record, error)
             raise
@@ -316,6 +326,8 @@ class Plugins:
             self._fail(record, error)
             raise error
         record = self._records[record.name]  # loaded by now, where it was asked in this process
+        if facts.callbacks:
+            self._followers.add(record.name)
         notes = tuple(dict.fromkeys((*record.notes, *facts.notes)))
         self._records[record.name] = dataclasses.replace(record, notes=notes)
         return facts.architectures

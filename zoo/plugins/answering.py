@@ -41,7 +41,7 @@ def _answer(question: Question) -> Facts[Architecture]:
     )
     try:
         hooks = load_plugin(plugin, versions=question.versions)
-        answer = Facts(architectures=hooks.architectures(), notes=hooks.import_notes)
+        answer = Facts(hooks.architectures(), callbacks=hooks.has_callbacks, notes=hooks.import_notes)
     except PluginError as error:
         trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
         return Facts(error=str(error), incompatible=isinstance(error, IncompatiblePluginError), trace=trace)

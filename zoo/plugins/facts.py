@@ -25,7 +25,7 @@ from zoo.files import cache_folder, write_atomically
 from zoo.names import canonical, is_name
 from zoo.plugins.entry_points import EntryPoint
 
-_FORMAT = 3
+_FORMAT = 4
 _MOST_FILES = 2000
 _MOST_ARCHITECTURES = 10_000
 _LONGEST_NAME = 100
@@ -79,6 +79,7 @@ class Facts(msgspec.Struct, Generic[A], frozen=True, forbid_unknown_fields=True)
     Attributes:
         architectures: As the plugin listed them, :attr:`Architecture.plugin` filled in; read in full, or as
             :class:`Listed`.
+        callbacks: Whether it can follow runs.
         notes: What was noticed when the plugin was imported.
         error: Why there are none: a sentence that names the plugin; empty when all is well.
         incompatible: Whether the error is that it was written for another hook API.
@@ -88,6 +89,7 @@ class Facts(msgspec.Struct, Generic[A], frozen=True, forbid_unknown_fields=True)
     """
 
     architectures: tuple[A, ...] = ()
+    callbacks: bool = False
     notes: tuple[str, ...] = ()
     error: str = ""
     incompatible: bool = False

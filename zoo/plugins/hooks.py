@@ -42,13 +42,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from zoo.architecture import Architecture, OptionValue
-    from zoo.chain import Stage
+    from zoo.chain import Chain, Stage
     from zoo.training.callbacks import Callback, RunInfo
 
 _OF_ARCHITECTURES = ("zoo_architectures", "zoo_build_model")
 _OF_RUNS = "zoo_callbacks"
 _HEAVY = ("torch", "torchvision", "timm")
 _SLOW_S = 2.0
+# What zoo.defaults asks the model for.
+_INSTEAD = {"zoo_export_state": "the model's state_dict()"}
 
 
 class PluginHooks:
@@ -108,6 +110,16 @@ class PluginHooks:
             raise self._nonsense("zoo_stages", stages, "a list of zoo.chain.Stage")
         return tuple(stages)
 
+    def chain(self, architecture: Architecture, model: nn.Module) -> Chain:
+        """The stages of a model as the chain that zoo trains, made anew at each call."""
+        from zoo.chain import Chain
+
+        stages = self.stages(architecture, model)
+        try:
+            return Chain(model, stages, head_parameters=architecture.head_parameters)
+        except HookError as error:
+            raise HookError(f"{self.record.label}: {error}") from error
+
     def import_state(
         self, architecture: Architecture, model: nn.Module, state: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
@@ -141,8 +153,12 @@ class PluginHooks:
         caller = self._caller(hook)
         if self._implements(hook):
             caller = self._manager.subset_hook_caller(hook, [defaults])
-        with self._blamed(hook):
+        with self._blamed(self._words(hook)):
             return caller(**arguments)
+
+    def _words(self, hook: str) -> str:
+        """The hook, or what zoo does for one that the plugin leaves out: the model is the plugin's all the same."""
+        return hook if self._implements(hook) else _INSTEAD.get(hook, hook)
 
     @contextmanager
     def _blamed(self, doing: str) -> Iterator[None]:
@@ -169,7 +185,9 @@ class PluginHooks:
             raise self._nonsense(hook, returned, "tensors by name")
         for name, tensor in returned.items():
             if not isinstance(name, str) or not isinstance(tensor, Tensor):
-                raise HookError(f"{self.record.label}: {hook} returned a {type(tensor).__name__} under {shown(name)}.")
+                raise HookError(
+                    f"{self.record.label}: {self._words(hook)} returned a {type(tensor).__name__} under {shown(name)}."
+                )
         return returned
 
     def _nonsense(self, hook: str, returned: object, wanted: str) -> HookError:
@@ -177,7 +195,7 @@ class PluginHooks:
         if isinstance(returned, Sequence) and not isinstance(returned, str | bytes):
             kinds = sorted({type(item).__name__ for item in returned})
             found = f"a list of {', '.join(kinds)}" if kinds else "an empty list"
-        return HookError(f"{self.record.label}: {hook} returned {found} instead of {wanted}.")
+        return HookError(f"{self.record.label}: {self._words(hook)} returned {found} instead of {wanted}.")
 
 
 def load_plugin(record: Plugin, *, versions: Mapping[str, str]) -> PluginHooks:
@@ -236,7 +254,10 @@ def _import(record: Plugin, versions: Mapping[str, str]) -> object:
 def _advice(record: Plugin, error: ModuleNotFoundError, versions: Mapping[str, str]) -> str:
     missing = (error.name or "").partition(".")[0]
     if missing == record.module.partition(":")[0].partition(".")[0]:
-        return f"; its files are incomplete: pip install --force-reinstall {record.distribution or missing}"
+        return (
+            "; its files are incomplete, or its entry point is misspelt: pip install --force-reinstall "
+            f"{record.distribution or missing}"
+        )
     if wanted := list(_missing_requirements(record.requires, versions)):
         return "; it needs what is not installed: pip install " + " ".join(wanted)
     return f"; it needs a package that is not installed: pip install {missing}, unless another one provides it"

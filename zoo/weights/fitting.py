@@ -86,8 +86,8 @@ class Fitting:
             return
         more = [f"… and {len(lines) - _LINES_SHOWN} more"] if len(lines) > _LINES_SHOWN else []
         raise WeightsError(
-            f"the weights do not fit {architecture}: {len(lines)} of its {len(self.expected)} tensors and the file's "
-            f"{len(self._file_names)} disagree.\n  "
+            f"the weights do not fit {architecture}: {len(lines)} tensors disagree, of {len(self.expected)} in the "
+            f"model and {len(self._file_names)} in the file.\n  "
             + "\n  ".join(lines[:_LINES_SHOWN] + more)
             + "\nAre they for this architecture, with these options?"
         )

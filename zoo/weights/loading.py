@@ -92,7 +92,7 @@ def build(
     fitting = Fitting(model, hooks.import_state(architecture, model, state))
     fitting.adapt_channels(in_channels)
     if fitting.misfits() or differ_by_name(classes, state_classes):
-        chain = Chain(model, hooks.stages(architecture, model), head_parameters=architecture.head_parameters)
+        chain = hooks.chain(architecture, model)
         class_axes = _class_axes(fitting.expected, make(num_classes + 1, ()).state_dict())
         for part in _replaceable_parts(chain, architecture.head_parameters, class_axes):
             fitting.fit_head(part, class_axes, classes, state_classes)
