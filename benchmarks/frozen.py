@@ -123,12 +123,13 @@ def ours(architecture: str, data: Path, file: Path, epochs: int, *, views: int, 
     cache = {"ZOO_CACHE": str(folder / "cache")}
     words = [Path(sys.executable).with_name("zoo"), "finetune", data, "--model", architecture, "--weights", file]
     words += ["--recipe", "frozen", "--batch-size", "32", "--quiet", "--json"]
-    words += ["--augment", "standard", "--views", views] if views else []
+    several = ["--augment", "standard", "--views", views] if views else []
+    words, single = [*words, *several], [*words, *several[:-1], *[1] * bool(views), "--epochs", 1]
     first = run([*words, "--epochs", epochs, "--lr", "1e-3", "--output", folder / "first"], **cache)
     second = run([*words, "--epochs", epochs, "--lr", "3e-3", "--output", folder / "second"], **cache)
     one = {"wall_s": 0.0}
     if measure_one:
-        one = run([*words, "--epochs", 1, "--output", folder / "one"], ZOO_CACHE=str(folder / "another-cache"))
+        one = run([*single, "--output", folder / "one"], ZOO_CACHE=str(folder / "another-cache"))
     twice = [sys.executable, HERE / "peers/zoo_twice.py", architecture, data, file, epochs, views, folder / "inside"]
     inside = run(twice, **cache)
     imports = run([sys.executable, "-c", "import torch, torchvision, zoo.jobs.finetuning; print('{}')"])
