@@ -44,7 +44,13 @@ def _checks() -> str:
         "",
         "What `zoo plugins check` and `zoo.testing` look at, in this order. The ids are public: none is removed or "
         "renamed, and one that is added only warns for one minor release. A check is not run where one that it needs "
-        "has failed. Written by `scripts/generate_hook_docs.py`.",
+        "has failed. [What the kit finds](kit-tables.md) in zoo's own plugins and in wrong ones is in tables. "
+        "Written by `scripts/generate_hook_docs.py`.",
+        "",
+        "The kit looks for mistakes. It cannot show malice: a plugin that knows the kit can behave while watched, "
+        "reach files and the network by other ways than Python's, or put back what it changed. Nor can it show what "
+        "comes late or elsewhere: after the first steps, beyond 17 images a batch and a few sizes, at some date, on "
+        "another machine, GPU or version of torch.",
     ]
     for check in CHECKS:
         scope = "once a plugin" if check.scope == "plugin" else "for each architecture"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.testing import check_plugin, parametrize_checks
+from zoo.testing import parametrize_checks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "zoo-cifar-resnet"
 
@@ -20,13 +20,6 @@ def test_simple_cnn_keeps(check) -> None:
 @parametrize_checks("resnet", architectures=["resnet18"])
 def test_resnet_keeps(check) -> None:
     check()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["efficientnet", "inception", "vgg"])
-def test_larger_families_pass(name: str) -> None:
-    check_plugin(name)
 
 
 @pytest.mark.slow

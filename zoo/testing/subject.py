@@ -14,7 +14,7 @@ from zoo.chain import Chain, Stage
 from zoo.plugins import Plugins
 from zoo.plugins.hooks import PluginHooks
 from zoo.testing.check import fail_unless
-from zoo.testing.probe import Findings, probe
+from zoo.testing.probe import Findings, Task, probe
 
 CLASSES = 5
 # Larger images only make convolutions slower.
@@ -52,7 +52,15 @@ class PluginUnderTest:
         """What it did in a process of its own, where it built the architectures that are checked."""
         chosen = [architecture for architecture in self.architectures if architecture.name in self.checked]
         sizes = [Subject(self, architecture).size() for architecture in chosen]
-        return probe(self.hooks.record.module, [architecture.name for architecture in chosen], sizes)
+        return probe(
+            Task(
+                module=self.hooks.record.module,
+                architectures=[architecture.name for architecture in chosen],
+                sizes=sizes,
+                num_classes=CLASSES,
+                threads=torch.get_num_threads(),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ class Subject:
 
     def chain(self, model: nn.Module) -> Chain:
         """The stages as zoo uses them."""
-        return Chain(model, self.stages(model), head_parameters=self.architecture.head_parameters)
+        return self.hooks.chain(self.architecture, model)
 
 
 def logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import msgspec
 from zoo.architecture import Architecture
 from zoo.registry import Registry
 from zoo.testing.check import NotApplicable, check, fail_unless
+from zoo.testing.probe import facts_text
 from zoo.testing.subject import Subject
 from zoo.weights.class_names import class_names
 
@@ -45,12 +46,17 @@ def facts_valid(subject: Subject) -> None:
     scope="plugin",
     needs=("facts_valid",),
     why="Facts are kept on disk, so a listing of tomorrow shows what was true today.",
-    advice="Let zoo_architectures return constants: nothing of the time, the machine or an earlier call.",
+    advice="Let zoo_architectures return constants: nothing of the time, the machine, the process or an earlier call, "
+    "and no order of a set.",
 )
 def facts_constant(subject: Subject) -> None:
-    """Asked twice, the plugin lists the same facts."""
+    """Asked twice, and in another process, the plugin lists the same facts."""
     first, second = subject.plugin.architectures, subject.hooks.architectures()
     fail_unless(first == second, f"the second call of zoo_architectures gave other facts: {_difference(first, second)}")
+    here = {architecture.name: facts_text(architecture) for architecture in first}
+    there = subject.plugin.findings.facts
+    different = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    fail_unless(not different, f"in another process zoo_architectures gave other facts: {', '.join(different[:3])}")
 
 
 @check(
@@ -99,25 +105,28 @@ def no_network(subject: Subject) -> None:
 @check(
     scope="plugin",
     needs=("facts_valid",),
-    why="A file that is read decides the model without being in any artifact; one that is written surprises its owner.",
+    why="A file that is read decides the model without being in any artifact; one that is written surprises its owner. "
+    "Another process, or C code called by hand, can do both unseen.",
     advice="Keep constants in the code, and leave weights to zoo: --weights FILE and zoo_import_state.",
 )
 def no_files(subject: Subject) -> None:
-    """Importing, listing, building and running read no file but code, and write none."""
+    """Importing, listing, building and running read no file but code, write none, and start nothing that could."""
     findings = subject.plugin.findings
     fail_unless(not findings.read, f"it read {', '.join(findings.read)}")
     fail_unless(not findings.written, f"it wrote {', '.join(findings.written)}")
+    fail_unless(not findings.started, f"it started {', '.join(findings.started)}")
 
 
 @check(
     scope="plugin",
     needs=("facts_valid",),
-    why="Settings of the process belong to its owner: a seed or a type set by one plugin changes the results of all "
-    "others.",
-    advice="Remove the call; draw random values from torch's generator as it is, and pass dtype and device explicitly.",
+    why="The process belongs to its owner: a seed or a type set by one plugin, or a function that it replaces, changes "
+    "the results of all others.",
+    advice="Remove the call or the assignment; draw random values from torch's generator as it is, and pass dtype and "
+    "device explicitly.",
 )
 def leaves_process_alone(subject: Subject) -> None:
-    """Importing, building and running change no setting of the process and seed no random numbers."""
+    """Importing, building and running change no setting or function of the process and seed no random numbers."""
     found = subject.plugin.findings.changed
     fail_unless(not found, f"it changed {', '.join(found)}")
 

@@ -14,6 +14,8 @@ from zoo.testing.subject import CLASSES, Subject, distance, logits
 _SUMMED_OTHERWISE = 1e-3
 # bfloat16 keeps 8 bits of a number; over the layers of a network the errors of the figures add up to some percent.
 _ROUNDED = 0.15
+# More than the 16 from which some kernels, and some networks, do something else.
+_LARGE_BATCH = 17
 
 
 @check(
@@ -55,10 +57,10 @@ def logits_not_probabilities(subject: Subject) -> None:
     "running statistics.",
 )
 def batch_of_one(subject: Subject) -> None:
-    """One image alone gives the logits that it gives in a batch."""
-    model, images = subject.trained(), subject.images(4)
+    """One image alone gives the logits that it gives in a batch of 17."""
+    model, images = subject.trained(), subject.images(_LARGE_BATCH)
     together = logits(model, images)
-    for i in range(2):
+    for i in (0, _LARGE_BATCH - 1):
         alone = logits(model, images[i : i + 1])
         fail_unless(
             alone.shape == (1, CLASSES),
@@ -74,8 +76,8 @@ def batch_of_one(subject: Subject) -> None:
     advice="Use nn.Dropout and nn.BatchNorm2d, which rest in eval mode; a functional dropout needs self.training.",
 )
 def eval_deterministic(subject: Subject) -> None:
-    """In eval mode, the same images give the same logits again, and no tensor of the model changes."""
-    model, images = subject.trained(), subject.images(2)
+    """In eval mode, the same 17 images give the same logits again, and no tensor of the model changes."""
+    model, images = subject.trained(), subject.images(_LARGE_BATCH)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     first, second = logits(model, images), logits(model, images)
     fail_unless(torch.equal(first, second), f"the second time, the logits differ by {distance(second, first):.1e}")
@@ -126,7 +128,7 @@ def sizes_above_smallest(subject: Subject) -> None:
         raise NotApplicable("the option image_size states its sizes")
     model = subject.build()
     height, width = subject.size()
-    for size in ((height + 32, width + 32), (height, width + 32)):
+    for size in ((height + 32, width + 32), (height, width + 32), (height + 33, width + 65)):
         try:
             found = logits(model, subject.images(2, size=size))
         except (RuntimeError, ValueError, AssertionError) as error:
