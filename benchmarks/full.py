@@ -71,7 +71,7 @@ def main() -> None:
     )
     text += table(["", "float32 loop, images/s", "zoo, images/s", "ratio", "bound, images/s", "bound's ratio"], rows)
     if options.curve_steps:
-        text += f"\n\n![loss]({curves(options.architectures.split(',')[0], options.curve_steps).name})"
+        text += f"\n\n![loss]({curves(options.architectures.split(','), options.curve_steps).name})"
     write_section("Full fine-tuning" + " (quick)" * options.quick, text)
 
 
@@ -170,17 +170,18 @@ def front_of(front: Front, images: Tensor) -> Tensor:
     return found
 
 
-def curves(architecture: str, steps: int) -> Path:
-    """Both loss curves over the same data in the same order, as a picture."""
+def curves(architectures: list[str], steps: int) -> Path:
+    """Both loss curves over the same data in the same order, as one picture."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for name, label in (("plain", "float32 loop"), ("zoo", "zoo")):
-        axes.plot(train(name, architecture, steps)[1], label=label)
-    axes.set(xlabel="step", ylabel="training loss", title=f"{architecture}, same images in the same order")
-    axes.legend()
-    target = HERE / f"loss-{architecture}.svg"
-    figure.savefig(target)
+    figure, panels = plt.subplots(1, len(architectures), figsize=(6 * len(architectures), 4), squeeze=False)
+    for architecture, axes in zip(architectures, panels[0], strict=True):
+        for name, label in (("plain", "float32 loop"), ("zoo", "zoo")):
+            axes.plot(train(name, architecture, steps)[1], label=label)
+        axes.set(xlabel="step", ylabel="training loss", title=f"{architecture}, same images in the same order")
+        axes.legend()
+    target = HERE / "loss.svg"
+    figure.savefig(target, bbox_inches="tight")
     return target
 
 
