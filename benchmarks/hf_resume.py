@@ -101,7 +101,7 @@ class TrainerRuns:
                 case.name,
                 f"{code}, {resumed}",
                 "does not start",
-                f"`{(error or ['?'])[-1][:110]}`",
+                f"`{(error or ['?'])[-1].replace(str(target), '…')[:160]}`",
                 "",
                 "",
                 "none",
