@@ -16,8 +16,10 @@ from results import machine
 _CHILD = """
 import json, resource, sys
 import zoo
-data, model, weights, epochs, output = sys.argv[1:]
-run = zoo.finetune(data, model=model, weights=weights, recipe="frozen", epochs=int(epochs), output=output)
+data, model, weights, epochs, size, output = sys.argv[1:]
+weights = None if weights == "none" else weights
+run = zoo.finetune(data, model=model, weights=weights, recipe="frozen", epochs=int(epochs), image_size=int(size),
+                   output=output)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"seconds": run.seconds, "peak_mib": peak}))
 """
@@ -35,19 +37,27 @@ def main() -> None:
     rows = [["epochs", n, f"{r['seconds']:.1f}", f"{r['peak_mib']:.0f}"] for n, r in by_epochs]
     rows += [["images", n, f"{r['seconds']:.1f}", f"{r['peak_mib']:.0f}"] for n, r in by_images]
     pictures = draw(by_epochs, by_images, middle)
+    # Prepared pixels are kept up to 1 GiB, which is 1,783 images of this size.
+    counts = [64, 128] if options.quick else [1000, 2000, 4000]
+    many = [(n, once("simple_cnn", n, 1, edge=64, size=448)) for n in counts]
+    beyond = [["images of 448 pixels", n, f"{r['seconds']:.1f}", f"{r['peak_mib']:.0f}"] for n, r in many]
     write_section(
         "Cost against epochs and images" + " (quick)" * options.quick,
         f"`python benchmarks/curves.py {' '.join(sys.argv[1:])}`\n\n{machine()}. {options.architecture}, frozen, empty "
         f"cache; epochs with {middle} images, images with 10 epochs.\n\n"
         + table(["", "n", "seconds", "peak memory, MiB"], rows)
+        + "\n\nMemory grows with the prepared pixels that are kept, up to 1 GiB. SimpleCNN, one epoch:\n\n"
+        + table(["", "n", "seconds", "peak memory, MiB"], beyond)
         + "\n\n"
         + "\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures),
     )
 
 
-def once(architecture: str, images: int, epochs: int) -> dict[str, Any]:
+def once(architecture: str, images: int, epochs: int, *, edge: int = 0, size: int = 224) -> dict[str, Any]:
+    """One run with an empty cache; with ``edge`` on square photos of so many pixels, from random values."""
     folder = Path(tempfile.mkdtemp(dir=WORK))
-    words = [sys.executable, "-c", _CHILD, photos(images), architecture, weights(architecture), epochs, folder / "run"]
+    data, start = (photos(images, size=(edge, edge)), "none") if edge else (photos(images), weights(architecture))
+    words = [sys.executable, "-c", _CHILD, data, architecture, start, epochs, size, folder / "run"]
     result = run(words, ZOO_CACHE=str(folder / "cache"))
     shutil.rmtree(folder)
     print(images, epochs, result)
