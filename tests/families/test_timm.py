@@ -56,6 +56,9 @@ class Hooks:
     def stages(self, architecture: Architecture, model: nn.Module) -> object:
         return self._relay.zoo_stages(architecture=architecture, model=model)
 
+    def chain(self, architecture: Architecture, model: nn.Module) -> Chain:
+        return Chain(model, self.stages(architecture, model), head_parameters=architecture.head_parameters)  # type: ignore[arg-type]
+
     def import_state(self, architecture: Architecture, model: nn.Module, state: object) -> object:
         return self._relay.zoo_import_state(architecture=architecture, model=model, state=state)
 

@@ -79,6 +79,9 @@ class Hooks:
             Stage("head", model.head),
         ]
 
+    def chain(self, architecture: Architecture, model: Any) -> Chain:
+        return Chain(model, self.stages(architecture, model), head_parameters=architecture.head_parameters)
+
     def import_state(
         self, architecture: Architecture, model: nn.Module, state: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
@@ -315,7 +318,7 @@ def test_every_misfit_is_named_tensor_by_tensor() -> None:
     with pytest.raises(WeightsError) as caught:
         make(state)
     message = str(caught.value)
-    assert "do not fit test/tiny: 4 of" in message
+    assert "do not fit test/tiny: 4 tensors disagree, of 12 in the model and 12 in the file." in message
     assert "conv.weight: expected (4, 3, 3, 3) float32, found (4, 3, 5, 5) float32" in message
     assert "norm.weight: expected (4,) float32, found nothing" in message
     assert "norm.running_mean: expected (4,) float32, found (4,) int64" in message
