@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import zoo
+from zoo.cli import compare, lr_find
+from zoo.cli.finetune import finetune_command
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +141,17 @@ def test_doctor_names_the_plugins(tmp_path: Path) -> None:
     found = json.loads(_zoo("doctor", "--json", folder=tmp_path).stdout)
     assert {"resnet", "simple_cnn"} <= {plugin["name"] for plugin in found["plugins"]}
     assert found["packages"]["torch"] != "not installed"
+
+
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        (compare.compare_command, compare._OWN),
+        (lr_find.lr_find_command, lr_find._OWN | {"train"}),  # with --train there is no next command
+    ],
+)
+def test_finetune_has_every_option_that_a_next_command_repeats(command: click.Command, own: frozenset[str]) -> None:
+    known = {option for p in finetune_command.params for option in [*p.opts, *p.secondary_opts]}
+    repeated = [p for p in command.params if p.name not in own]
+    assert repeated
+    assert {option for p in repeated for option in [*p.opts, *p.secondary_opts]} <= known

@@ -140,7 +140,7 @@ def test_one_model_alone_can_be_drawn() -> None:
 
 def test_the_command_prints_a_table_and_writes_the_picture(artifacts: list[Path], photos: Path, tmp_path: Path) -> None:
     models = ",".join(map(str, artifacts))
-    arguments = ["compare", str(photos), "--models", models, "--device", "cpu", "--quiet"]
+    arguments = ["compare", str(photos), "--models", models, "--no-cache", "--device", "cpu", "--quiet"]
     said = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "c.svg")], catch_exceptions=False)
     assert "on 9 test images" in said.stdout
     following = next(line for line in said.stdout.splitlines() if line.startswith("next"))
@@ -148,7 +148,7 @@ def test_the_command_prints_a_table_and_writes_the_picture(artifacts: list[Path]
     assert words[:4] == ["zoo", "finetune", str(photos), "--model"]
     assert words[5] == "--weights"
     assert words[6] in models.split(",")
-    assert words[-2:] == ["--device", "cpu"]
+    assert words[-3:] == ["--no-cache", "--device", "cpu"]
     again = CliRunner().invoke(cli, [*words[1:], "--epochs", "1", "--output", str(tmp_path / "run"), "--quiet"])
     assert again.exit_code == 0, again.output
     assert (tmp_path / "c.svg").read_text().startswith("<svg")

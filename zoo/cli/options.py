@@ -64,7 +64,10 @@ def given_words(leave_out: Container[str]) -> list[str]:
         if name not in leave_out and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             value = context.params[name]
             for each in value if isinstance(value, tuple) else [value]:
-                words += [parameter.opts[0]] if each is True else [parameter.opts[0], str(each)]
+                if isinstance(each, bool):
+                    words.append((parameter.opts if each else parameter.secondary_opts)[0])
+                else:
+                    words += [parameter.opts[0], str(each)]
     return words
 
 
