@@ -8,7 +8,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -305,6 +305,7 @@ class _Contest:
             len(self._images.classes),
             numerics.threads,
             _PENALTIES,
+            [field.name for field in fields(Candidate)],
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
