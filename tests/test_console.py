@@ -8,7 +8,6 @@ import pytest
 
 from zoo.cli.options import print_json
 from zoo.console import ConsoleProgress, display_width, duration, printable, size, table
-from zoo.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -59,13 +58,6 @@ def test_newlines_stay_where_they_are_wanted() -> None:
 
 def test_width_counts_columns_of_a_terminal() -> None:
     assert display_width("a漢e\u0301") == 4
-
-
-def test_the_console_is_a_progress() -> None:
-    def accept(progress: Progress) -> None:
-        progress.note("x")
-
-    accept(ConsoleProgress(stream=io.StringIO()))
 
 
 def test_a_long_task_writes_its_start_a_few_lines_at_growing_gaps_and_its_end() -> None:
