@@ -230,6 +230,8 @@ def test_an_image_that_is_never_read_is_named(
     os.mkfifo(silent)  # reading it waits for a writer, as a network drive that is gone does
     reader = ImageReader([paths[0], silent], SMALL, workers=2)
     for read in (reader.scan, lambda: reader.read([0, 1])):
-        with pytest.raises(DataError, match=r"silent\.png was not read within 0\.2 s"):
-            read()
-        os.close(os.open(silent, os.O_WRONLY))
+        try:
+            with pytest.raises(DataError, match=r"silent\.png was not read within 0\.2 s"):
+                read()
+        finally:  # else the thread waits on, and the process with it
+            os.close(os.open(silent, os.O_WRONLY))
