@@ -129,7 +129,7 @@ def test_what_cannot_be_folded_runs_unfolded_and_says_so(kind: type[nn.Module]) 
     images = torch.randn(2, 3, 8, 8)
     passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
     assert passed.folded == 0
-    assert passed.folding_note.startswith("not folded:")
+    assert passed.notes["folding"].startswith("not folded:")
     with torch.inference_mode():
         assert torch.equal(passed(images), module(ENGINE.lay_out(images)))  # type: ignore[arg-type]
 
@@ -152,7 +152,7 @@ def test_every_choice_has_a_reason() -> None:
     module = models.resnet18()
     chosen = choices(module)
     assert chosen.folding
-    assert {"precision", "batch_size", "folding", "compiling"} <= chosen.reasons.keys()
+    assert {"precision", "batch_size", "folding", "fusing", "compiling"} <= chosen.reasons.keys()
     assert chosen.facts() == choices(module).facts()
     assert chosen.facts() != choices(module, BF16).facts()
 

@@ -225,15 +225,16 @@ class FrozenFeatures:
             self._pass = FrozenPass(self._part, engine=self._engine, chosen=self.chosen, example=example)
             placed = example.to(self._engine.device)
             layout = Layout.of(self._pass(placed))
-            notes: dict[str, object] = {"folding": self._pass.folding_note}
+            notes: dict[str, object] = dict(self._pass.notes)
             if layout.row_bytes > _SMALL_ROW_BYTES:
                 notes["multiply_adds"] = multiply_adds(self._part, self._engine.lay_out(placed))
             if self.store.layout != layout:
                 self.store.describe(layout, notes)
-            numerics, folded = self.chosen.numerics, self._pass.folded
+            numerics, folded, fused = self.chosen.numerics, self._pass.folded, self._pass.fused
             self._progress.note(
                 f"the frozen part runs once: {numerics.precision}, batches of {numerics.batch_size}, "
-                + (f"{folded} BatchNorm layers folded" if folded else self._pass.folding_note)
+                + (f"{folded} BatchNorm layers folded, " if folded else f"{self._pass.notes['folding']}, ")
+                + (f"{fused} activations and sums fused" if fused else self._pass.notes["fusing"])
             )
         return self._pass
 

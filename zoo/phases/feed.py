@@ -129,6 +129,7 @@ def pass_choices(
         "channels_last": chosen.numerics.channels_last,
         "batch_size": chosen.numerics.batch_size,
         "folding": chosen.folding,
+        "fusing": chosen.fusing,
         "compiling": False,
         **{f"{choice}_reason": reason for choice, reason in chosen.reasons.items()},
     }
