@@ -116,6 +116,23 @@ def test_little_is_read_ahead(paths: list[Path]) -> None:
     images.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_batches_lie_in_page_locked_memory_where_a_gpu_is_at_work(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, on_gpu: bool
+) -> None:
+    empty, pinned = torch.empty, []
+
+    def without_gpu(*shape: object, pin_memory: bool, **kind: object) -> torch.Tensor:
+        pinned.append(pin_memory)
+        return empty(*shape, **kind)  # type: ignore[call-overload,no-any-return]
+
+    # There is no page-locked memory to be had without a GPU; tests/gpu has it.
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: on_gpu)
+    monkeypatch.setattr(torch, "empty", without_gpu)
+    ImageReader(paths, SMALL).read(range(20))
+    assert pinned == [on_gpu]
+
+
 def test_a_scan_hashes_the_files(paths: list[Path]) -> None:
     told = Told()
     scan = ImageReader(paths, SMALL, progress=told).scan()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo.architecture import Preprocessing
 from zoo.chain import Chain, Stage
-from zoo.data import ImageReader
+from zoo.data import ImageReader, Transform
 from zoo.features.frozen import FeatureCache, FrozenFeatures
 from zoo.training import Engine, Numerics, choose_device
 
@@ -59,3 +59,11 @@ def test_the_gpu_gives_the_features_of_the_processor(
 def test_equal_passes_give_equal_bytes(paths: list[Path], tmp_path: Path) -> None:
     first = features_on("cuda", "bfloat16", paths, tmp_path / "a")
     assert torch.equal(features_on("cuda", "bfloat16", paths, tmp_path / "b"), first)
+
+
+def test_images_for_the_gpu_lie_in_page_locked_memory(paths: list[Path]) -> None:
+    torch.zeros(1, device="cuda")
+    images = ImageReader(paths, PREPROCESSING).read(range(8))
+    assert images.is_pinned()
+    expected = torch.stack([torch.from_numpy(np.array(Transform(PREPROCESSING).read(path))) for path in paths[:8]])
+    assert torch.equal(images.to("cuda", non_blocking=True).cpu(), expected.permute(0, 3, 1, 2))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -19,7 +20,7 @@ from zoo.architecture import Preprocessing
 from zoo.data.augment import random_crop, smallest_crop
 from zoo.data.decode import decode, read_image_file
 from zoo.data.decoded import DecodedImages
-from zoo.data.transforms import Transform, to_batch
+from zoo.data.transforms import Transform
 from zoo.errors import DataError, ImageError
 from zoo.faults import fault
 from zoo.progress import Progress, Silent
@@ -211,6 +212,7 @@ class ImageReader:
         """Read images in threads while the caller works on those it has.
 
         Enough is read ahead to keep every thread busy and the next batch whole, and no more, so memory stays flat.
+        Where the process works on a CUDA GPU, batches lie in page-locked memory, so that nobody waits for a copy there.
 
         Args:
             requests: What to read, in order; taken as needed.
@@ -221,12 +223,12 @@ class ImageReader:
         Raises:
             DataError: An image cannot be read.
         """
-        pending: deque[tuple[NDArray[np.uint8], list[_Part[None]]]] = deque()
+        pending: deque[tuple[Tensor, list[_Part[None]]]] = deque()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="zoo-reader")
         try:
             for request in requests:
                 pending.append(self._submit(pool, request))
-                while sum(len(pixels) for pixels, _ in pending) - len(pending[0][0]) >= 2 * self.workers:
+                while sum(len(batch) for batch, _ in pending) - len(pending[0][0]) >= 2 * self.workers:
                     yield _finished(*pending.popleft())
             while pending:
                 yield _finished(*pending.popleft())
@@ -234,9 +236,11 @@ class ImageReader:
             # Also on Ctrl-C, and when the caller stops early: what has not begun is dropped.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, pool: ThreadPoolExecutor, request: Request) -> tuple[NDArray[np.uint8], list[_Part[None]]]:
+    def _submit(self, pool: ThreadPoolExecutor, request: Request) -> tuple[Tensor, list[_Part[None]]]:
         chosen = np.asarray(request.positions, dtype=np.int64)
-        pixels = np.empty((len(chosen), *self._shape), dtype=np.uint8)
+        shape = (len(chosen), *self._shape)
+        batch = torch.empty(shape, dtype=torch.uint8, device="cpu", pin_memory=_gpu_at_work())
+        pixels: NDArray[np.uint8] = batch.numpy()
         crops = request.crops
         rows = list(range(len(chosen))) if crops is not None else self._copy_kept(chosen, pixels)
 
@@ -245,7 +249,7 @@ class ImageReader:
 
         # A small request is shared out too.
         together = min(_TOGETHER, ceil(len(rows) / self.workers))
-        return pixels, [
+        return batch.permute(0, 3, 1, 2), [
             _Part(some, [self.paths[chosen[row]] for row in some], load, pool) for some in _parts(rows, together)
         ]
 
@@ -319,10 +323,14 @@ def _parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (rows[start : start + size] for start in range(0, len(rows), max(1, size)))
 
 
-def _finished(pixels: NDArray[np.uint8], loads: Iterable[_Part[None]]) -> Tensor:
+def _finished(batch: Tensor, loads: Iterable[_Part[None]]) -> Tensor:
     for load in loads:
         load.result()
-    return to_batch(pixels)
+    return batch
+
+
+def _gpu_at_work() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def available_processors() -> int:

@@ -292,7 +292,9 @@ class FrozenFeatures:
         """Features of a batch of uint8 images; short batches are padded, so that all meet the same arithmetic."""
         count = len(images)
         rows = torch.arange(self._engine_batch).clamp_max(count - 1)
-        pixels = images[rows].to(self._engine.device, non_blocking=True)
+        pixels = images.to(self._engine.device, non_blocking=True)
+        if count < self._engine_batch:
+            pixels = pixels[rows.to(pixels.device)]
         numbers = np.array(self._numbers(paths), dtype=np.int64)[rows.numpy()]
         with torch.inference_mode():
             changed = augment_batch(
