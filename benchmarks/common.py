@@ -75,13 +75,15 @@ def run(command: Sequence[object], *, timeout_s: float = 7200, **environment: st
         The document with ``wall_s``, from its start to its end, and ``elsewhere``, the share of the machine that other
         processes took meanwhile.
     """
+    variables = {**os.environ, **environment}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # as on anyone's machine
     started, busy, own = time.perf_counter(), _busy_s(), _children_s()
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
         text=True,
         timeout=timeout_s,
-        env={**os.environ, **environment},
+        env=variables,
         cwd=HERE.parent,
     )
     wall = time.perf_counter() - started
