@@ -30,9 +30,9 @@ from zoo.training.engine import Engine, Numerics
 from zoo.training.inference import inputs_of
 
 PREPROCESSING = Preprocessing(input_size=(3, 12, 12))
-ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, 1, {}))
+ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, torch.get_num_threads(), {}))
 PLAIN = View()
-BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, 1, {}))
+BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, torch.get_num_threads(), {}))
 
 
 class Told:

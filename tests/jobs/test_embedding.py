@@ -38,7 +38,7 @@ def backbone_features(artifact: Path, paths: tuple[Path, ...]) -> torch.Tensor:
 
     model = zoo.load(artifact)
     chain = model.chain()
-    engine = Engine(torch.device("cpu"), Numerics("float32", False, 8, 1, {}))
+    engine = Engine(torch.device("cpu"), Numerics("float32", False, 8, torch.get_num_threads(), {}))
     pixels = ImageReader(paths, model.preprocessing).read(range(len(paths)))
     batch = Batch(pixels, torch.zeros(len(paths)), torch.arange(len(paths)), len(paths))
     with torch.inference_mode():

@@ -21,8 +21,8 @@ from zoo.training.extraction import (
 )
 from zoo.training.folding import fold_batch_norm
 
-ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, 1, {"precision": "as asked"}))
-BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, 1, {"precision": "as asked"}))
+ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, torch.get_num_threads(), {"precision": "as asked"}))
+BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, torch.get_num_threads(), {"precision": "as asked"}))
 
 
 def choices(module: nn.Module, engine: Engine = ENGINE) -> PassNumerics:

@@ -44,7 +44,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
 
 
 def engine(precision: Precision = "float32") -> Engine:
-    return Engine(torch.device("cpu"), Numerics(precision, True, 4, 1, {"precision": "as asked"}))
+    return Engine(torch.device("cpu"), Numerics(precision, True, 4, torch.get_num_threads(), {"precision": "as asked"}))
 
 
 def fast_pass(

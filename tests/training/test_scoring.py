@@ -41,7 +41,7 @@ class Engines:
         return engine
 
 
-NUMERICS = Numerics("float32", False, 4, 1, {})
+NUMERICS = Numerics("float32", False, 4, torch.get_num_threads(), {})
 
 
 def figures(engine: Engine, rows: slice) -> dict[str, float]:

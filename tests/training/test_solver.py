@@ -19,7 +19,7 @@ from zoo.training.losses import BinaryCrossEntropy, CrossEntropy, balanced_class
 from zoo.training.scoring import ManyLabels
 from zoo.training.solver import LogisticRegression, penalties, solve
 
-ENGINE = Engine(torch.device("cpu"), Numerics("float32", False, 16, 1, {}))
+ENGINE = Engine(torch.device("cpu"), Numerics("float32", False, 16, torch.get_num_threads(), {}))
 
 
 class Rows:
