@@ -15,7 +15,7 @@ from zoo.training.engine import Engine, Numerics, Precision
 from zoo.training.extraction import FrozenPass, choose_pass_numerics
 from zoo.training.fusing import can_fuse, fuse_convolutions
 
-pytestmark = pytest.mark.skipif(not can_fuse(), reason="this build of torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not can_fuse("float32"), reason="this build of torch has no oneDNN")
 
 
 def googlenet() -> nn.Module:
@@ -78,7 +78,7 @@ def test_a_fused_network_is_the_same_function(name: str) -> None:
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 arithmetic")
+@pytest.mark.skipif(not can_fuse("bfloat16"), reason="this processor has no bfloat16 arithmetic")
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_in_bfloat16_fusing_costs_no_accuracy(name: str) -> None:
     errors: dict[bool, list[float]] = {False: [], True: []}
@@ -239,3 +239,12 @@ def test_the_batch_may_have_any_size() -> None:
     assert isinstance(whole, Tensor)
     for count in (1, 3, 7):
         torch.testing.assert_close(passed(images[:count]), whole[:count], rtol=1e-5, atol=1e-5)
+
+
+def test_a_processor_without_bfloat16_runs_it_unfused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    module = models.resnet18()
+    for precision, fusing in (("float32", True), ("bfloat16", False)):
+        chosen = choose_pass_numerics(module, engine(), precision=precision, input_size=(3, 32, 32))  # type: ignore[arg-type]
+        assert chosen.fusing == fusing
+        assert ("oneDNN" in chosen.reasons["fusing"]) != fusing

@@ -102,9 +102,15 @@ def choose_pass_numerics(
     reasons["folding"] = (
         "BatchNorm at rest is a part of the convolution before it" if folding else "there is no BatchNorm to fold"
     )
-    fusing, reasons["fusing"] = _choose_fusing(part, engine)
+    fusing, reasons["fusing"] = _choose_fusing(part, engine, precision)
     # ResNet-50 on Zen 4, images per second: 47.3 plain, 51.0 fused, 51.0 compiled with frozen weights, after 25 s.
-    reasons["compiling"] = "off: fused convolutions are as fast as compiled ones, and are not waited for"
+    reasons["compiling"] = "off: " + (
+        "fused convolutions are as fast as compiled ones, and are not waited for"
+        if fusing
+        else "compiled code gained less than compiling took"
+        if engine.device.type == "cpu"
+        else f"not tried on {engine.device.type}"
+    )
     reasons["precision"] = choose_pass_precision(part, engine.device)[1]
     if precision != choose_pass_precision(part, engine.device)[0]:
         reasons["precision"] = "as asked"
@@ -112,11 +118,11 @@ def choose_pass_numerics(
     return PassNumerics(numerics, folding, fusing, _device_name(engine.device), reasons)
 
 
-def _choose_fusing(part: nn.Module, engine: Engine) -> tuple[bool, str]:
+def _choose_fusing(part: nn.Module, engine: Engine, precision: Precision) -> tuple[bool, str]:
     if engine.device.type != "cpu":
         return False, f"not tried on {engine.device.type}"
-    if not can_fuse():
-        return False, "this build of torch has no fused convolutions (oneDNN)"
+    if not can_fuse(precision):
+        return False, f"there are no fused {precision} convolutions (oneDNN) on this machine"
     if not engine.numerics.channels_last or not any(isinstance(layer, nn.Conv2d) for layer in part.modules()):
         return False, "it has no convolutions, or only one that cuts the image into patches"
     return True, "activations and sums cost next to nothing while a convolution's result is in cache"

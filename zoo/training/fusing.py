@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from zoo.training.engine import Precision
+
 # What oneDNN computes on a convolution's result before it is written: its name there, and its numbers.
 _ACTIVATIONS: dict[object, tuple[str, Sequence[float]]] = {
     nn.ReLU: ("relu", ()),
@@ -20,10 +22,12 @@ _SUMS = (operator.add, operator.iadd, torch.add)
 _NOTHING_IN_EVAL = (nn.Identity, nn.Dropout, nn.Dropout2d)
 
 
-def can_fuse() -> bool:
-    """Whether this build of torch has the operations, which its own compiler uses for convolutions on processors."""
+def can_fuse(precision: Precision) -> bool:
+    """Whether this build of torch and this processor have the operations, which torch's own compiler uses."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
+    if not (available and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+        return False
+    return precision == "float32" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FusedConvolution(nn.Module):
