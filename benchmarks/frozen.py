@@ -20,6 +20,12 @@ from typing import Any
 from common import HERE, WORK, environment, interleaved, median, photos, run, table, weights, write_section
 from results import machine
 
+# As the command imports them and ends.
+IMPORTS = """import gc
+gc.set_threshold(700, 10, 1000)
+import torch, torchvision, zoo.jobs.finetuning
+print("{}")
+gc.freeze()"""
 PEERS: dict[str, tuple[list[str], list[str]]] = {
     "torchvision": (["peers/loop.py"], []),
     "timm": (["peers/loop.py", "--library", "timm"], []),
@@ -132,7 +138,7 @@ def ours(architecture: str, data: Path, file: Path, epochs: int, *, views: int, 
         one = run([*single, "--output", folder / "one"], ZOO_CACHE=str(folder / "another-cache"))
     twice = [sys.executable, HERE / "peers/zoo_twice.py", architecture, data, file, epochs, views, folder / "inside"]
     inside = run(twice, **cache)
-    imports = run([sys.executable, "-c", "import torch, torchvision, zoo.jobs.finetuning; print('{}')"])
+    imports = run([sys.executable, "-c", IMPORTS])
     kept = WORK / f"{architecture}-artifact.safetensors"
     shutil.copy(folder / "first" / "model.safetensors", kept)
     shutil.rmtree(folder)
