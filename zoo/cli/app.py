@@ -129,7 +129,9 @@ def _leave(code: int) -> NoReturn:
     readers = [thread for thread in threading.enumerate() if thread.name.startswith("zoo-reader")]
     for thread in readers:
         thread.join(timeout=_LAST_READS_S)
-    if any(thread.is_alive() for thread in readers) or "TORCHELASTIC_RUN_ID" in os.environ:
+    # Where nothing was computed there is nothing to end either: Python would take its modules apart one by one.
+    idle = "torch" not in sys.modules and threading.active_count() == 1
+    if idle or any(thread.is_alive() for thread in readers) or "TORCHELASTIC_RUN_ID" in os.environ:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
