@@ -4,7 +4,6 @@ python benchmarks/fusing.py [--quick] [--architectures resnet50,timm/regnety_002
 """
 
 import argparse
-import copy
 import statistics
 import sys
 import time
@@ -16,7 +15,6 @@ from common import table, write_section
 from results import machine
 from torch import Tensor
 
-from zoo.chain import StageSequence
 from zoo.models import build_model, request_model
 from zoo.plugins.catalogue import open_plugins
 from zoo.training.allocator import kept_memory
@@ -92,9 +90,7 @@ def compile_pass(plain: FrozenPass, images: Tensor) -> tuple[Callable[[Tensor], 
     import torch._inductor.config
 
     torch._dynamo.reset()
-    module = copy.deepcopy(plain._module)
-    assert isinstance(module, StageSequence)
-    function = torch.compile(module)
+    function = torch.compile(plain._module)
 
     def run(batch: Tensor) -> object:
         settings = {"freezing": True, "force_disable_caches": True}

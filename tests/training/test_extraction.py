@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision import models
 
+from zoo.errors import FreezeError
 from zoo.training.allocator import kept_memory
 from zoo.training.engine import Engine, Numerics
 from zoo.training.extraction import (
@@ -20,6 +22,7 @@ from zoo.training.extraction import (
     multiply_adds,
 )
 from zoo.training.folding import fold_batch_norm
+from zoo.training.fusing import can_fuse
 
 ENGINE = Engine(torch.device("cpu"), Numerics("float32", True, 4, torch.get_num_threads(), {"precision": "as asked"}))
 BF16 = Engine(torch.device("cpu"), Numerics("bfloat16", True, 4, torch.get_num_threads(), {"precision": "as asked"}))
@@ -54,27 +57,34 @@ def timm_model(name: str) -> nn.Module:
     return timm.create_model(name, num_classes=5)
 
 
+# How many BatchNorms each has, and how many activations and sums that follow a convolution.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
-    "resnet18": (lambda: models.resnet18(num_classes=5), 20, 32),
-    "googlenet": (googlenet, 57, 32),
-    "efficientnet_b0": (lambda: models.efficientnet_b0(num_classes=5), 49, 32),
-    "vgg11_bn": (lambda: models.vgg11_bn(num_classes=5).features, 8, 32),
-    "timm efficientnet_lite0": (lambda: timm_model("efficientnet_lite0"), 49, 32),
+    "resnet18": (lambda: models.resnet18(num_classes=5), 20, 17 + 8),
+    "resnet50": (lambda: models.resnet50(num_classes=5), 53, 49 + 16),
+    "googlenet": (googlenet, 57, 57),
+    "mobilenet_v2": (lambda: models.mobilenet_v2(num_classes=5), 52, 35 + 10),
+    # Its sums come behind stochastic depth.
+    "efficientnet_b0": (lambda: models.efficientnet_b0(num_classes=5), 49, 49),
+    "vgg11_bn": (lambda: models.vgg11_bn(num_classes=5).features, 8, 8),
+    "timm efficientnet_lite0": (lambda: timm_model("efficientnet_lite0"), 49, 33 + 9),
+    "timm regnety_002": (lambda: timm_model("regnety_002"), 44, 66),
 }
+needs_fusing = pytest.mark.skipif(not can_fuse("float32"), reason="this build of torch has no oneDNN")
 
 
+@needs_fusing
 @pytest.mark.parametrize("name", NETWORKS)
-def test_folding_finds_every_batch_norm_and_keeps_the_function(name: str) -> None:
-    build, layers, size = NETWORKS[name]
+def test_folding_and_fusing_find_every_layer_and_keep_the_function(name: str) -> None:
+    build, layers, joined = NETWORKS[name]
     torch.manual_seed(0)
     module = with_statistics(build())
-    images = torch.randn(2, 3, size, size)
+    images = torch.randn(5, 3, 32, 32)
     passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
     with torch.inference_mode():
         expected = module(images)
     found = passed(images)
     assert isinstance(found, Tensor)
-    assert passed.folded == layers
+    assert (passed.folded, passed.fused) == (layers, joined)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
@@ -132,6 +142,96 @@ def test_what_cannot_be_folded_runs_unfolded_and_says_so(kind: type[nn.Module]) 
     assert passed.notes["folding"].startswith("not folded:")
     with torch.inference_mode():
         assert torch.equal(passed(images), module(ENGINE.lay_out(images)))  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not can_fuse("bfloat16"), reason="this processor has no bfloat16 arithmetic")
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_in_bfloat16_fusing_costs_no_accuracy(name: str) -> None:
+    errors: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(3):
+        torch.manual_seed(seed)
+        module = with_statistics(NETWORKS[name][0]())
+        images = torch.randn(16, 3, 64, 64)
+        with torch.inference_mode():
+            exact = module(images)
+        for fusing, found in errors.items():
+            passed = FrozenPass(
+                module, engine=BF16, chosen=replace(choices(module, BF16), fusing=fusing), example=images[:1]
+            )
+            features = passed(images)
+            assert isinstance(features, Tensor)
+            assert bool(passed.fused) == fusing
+            found.append(float((features.float() - exact).norm() / exact.norm()))
+    # A sum is rounded once, not twice: over many networks the error falls by 3 %.
+    assert 0 < sum(errors[True]) <= 1.05 * sum(errors[False])
+
+
+class _Two(nn.Module):
+    """Two convolutions that keep the shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+
+
+class _LooksAtValues(_Two):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x) if x.mean() > 0 else self.second(x)
+
+
+@needs_fusing
+def test_what_cannot_be_traced_runs_unfused_and_says_so() -> None:
+    module = _LooksAtValues().eval()
+    images = torch.randn(4, 3, 6, 6)
+    passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
+    assert passed.fused == 0
+    assert passed.notes["fusing"].startswith("not fused: TraceError: ")
+    for sign in (-1, 1):
+        with torch.inference_mode():
+            expected = module(ENGINE.lay_out(sign * images.abs()))
+        assert torch.equal(passed(sign * images.abs()), expected)  # type: ignore[arg-type]
+
+
+class _Counts(_Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Tensor
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.second(functional.relu(self.first(x)))
+
+
+@needs_fusing
+def test_a_part_that_changes_itself_is_not_fused_but_refused() -> None:
+    module = _Counts().eval()
+    images = torch.randn(2, 3, 6, 6)
+    passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
+    assert passed.notes["fusing"] == "not fused: it changes its own parameters or buffers when it runs"
+    with pytest.raises(FreezeError, match="calls"):
+        passed(images)
+
+
+def test_the_batch_may_have_any_size() -> None:
+    torch.manual_seed(0)
+    module = with_statistics(models.resnet18(num_classes=5))
+    images = torch.randn(7, 3, 32, 32)
+    passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
+    whole = passed(images)
+    assert isinstance(whole, Tensor)
+    for count in (1, 3, 7):
+        torch.testing.assert_close(passed(images[:count]), whole[:count], rtol=1e-5, atol=1e-5)
+
+
+@needs_fusing
+def test_a_processor_without_bfloat16_runs_it_unfused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    module = models.resnet18()
+    for precision, fusing in (("float32", True), ("bfloat16", False)):
+        chosen = choose_pass_numerics(module, ENGINE, precision=precision, input_size=(3, 32, 32))  # type: ignore[arg-type]
+        assert chosen.fusing == fusing
+        assert ("oneDNN" in chosen.reasons["fusing"]) != fusing
 
 
 def test_layers_that_run_twice_are_left_alone() -> None:

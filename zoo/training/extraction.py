@@ -206,7 +206,7 @@ class FrozenPass:
         with torch.no_grad():
             expected = self._module(example)
             try:
-                fast, self.fused = fuse_convolutions(self._module, example)
+                fast, fused = fuse_convolutions(self._module, torch.cat((example, example)))
                 reason = _difference(fast(example), expected)
             except Exception as error:
                 # Tracing calls forward methods with what are no tensors: any error may come of it.
@@ -214,10 +214,9 @@ class FrozenPass:
         if _writes(self._module) != writes:
             reason = "it changes its own parameters or buffers when it runs"
         if reason:
-            self.fused = 0
             self.notes["fusing"] = f"not fused: {reason}"
         else:
-            self._fast = fast
+            self._fast, self.fused = fast, fused
 
 
 def multiply_adds(part: nn.Module, example: Features) -> int:
