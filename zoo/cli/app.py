@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -46,6 +48,16 @@ _TERMINATED = 143
 _LAST_READS_S = 5.0
 
 
+@contextmanager
+def _nobody_reads() -> Iterator[None]:
+    """Leave with success where the reader of a pipe, ``head`` for one, has seen enough; click would leave with 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(0) from None
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and imports only the one that runs."""
 
@@ -60,6 +72,16 @@ class LazyGroup(click.Group):
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"zoo.cli.{module}"), attribute)
         return command
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """Read the command line; ``--help`` and ``--version`` print here."""
+        with _nobody_reads():
+            return super().make_context(*arguments, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _nobody_reads():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command, or say which one was probably meant."""
@@ -108,9 +130,6 @@ def main() -> NoReturn:
         code = _INTERRUPTED
     except ZooError as error:
         code = _report(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except SystemExit as error:
         code = _report_exit(error)
     except Exception as error:
