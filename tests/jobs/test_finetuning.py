@@ -288,6 +288,14 @@ def test_the_command_in_the_report_trains_the_same_again(photos: Path, tmp_path:
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == first.artifact.read_bytes()
 
 
+def test_the_configuration_gives_each_choice_of_the_pass_with_its_reason(photos: Path, tmp_path: Path) -> None:
+    run = zoo.finetune(photos, **SMALL, recipe="frozen", epochs=1, lr=1e-3, output=tmp_path / "run")
+    features = tomllib.loads((run.folder / "config.toml").read_text())["features"]
+    for choice in ("precision", "channels_last", "batch_size", "folding", "fusing", "compiling"):
+        assert choice in features
+        assert features[f"{choice}_reason"]
+
+
 def test_a_recipe_made_in_python_has_no_command(photos: Path, tmp_path: Path) -> None:
     run = zoo.finetune(photos, **SMALL, recipe=[Phase(epochs=1)], output=tmp_path / "run")
     assert "zoo finetune" not in run.report.read_text(encoding="utf-8")

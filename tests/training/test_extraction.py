@@ -192,6 +192,27 @@ def test_what_cannot_be_traced_runs_unfused_and_says_so() -> None:
         assert torch.equal(passed(sign * images.abs()), expected)  # type: ignore[arg-type]
 
 
+class _DoublesBetween(_Two):
+    """The second convolution's input changes between the convolution and the sum that it could be joined to."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        a, b = self.second(x), self.first(x)
+        x.mul_(2)
+        return a + b
+
+
+@needs_fusing
+def test_what_fusing_would_change_runs_unfused_and_says_so() -> None:
+    torch.manual_seed(0)
+    module = _DoublesBetween().eval()
+    images = torch.randn(4, 3, 6, 6)
+    passed = FrozenPass(module, engine=ENGINE, chosen=choices(module), example=images[:1])
+    assert passed.notes["fusing"].startswith("not fused: results differ by ")
+    with torch.inference_mode():
+        assert torch.equal(passed(images), module(ENGINE.lay_out(images)))  # type: ignore[arg-type]
+
+
 class _Counts(_Two):
     def __init__(self) -> None:
         super().__init__()
@@ -255,6 +276,8 @@ def test_every_choice_has_a_reason() -> None:
     assert {"precision", "batch_size", "folding", "fusing", "compiling"} <= chosen.reasons.keys()
     assert chosen.facts() == choices(module).facts()
     assert chosen.facts() != choices(module, BF16).facts()
+    for other in (replace(chosen, folding=not chosen.folding), replace(chosen, fusing=not chosen.fusing)):
+        assert chosen.facts() != other.facts()
 
 
 @pytest.mark.parametrize(("size", "batch"), [(32, 128), (224, 32), (299, 16), (1000, 4)])

@@ -34,7 +34,8 @@ class FusedConvolution(nn.Module):
     """A convolution, a sum and an activation as one operation, with weights in the order that the processor reads.
 
     Args:
-        convolution: Padded with zeros by whole numbers; its weight and bias are read when this is called first.
+        convolution: Padded with zeros by whole numbers; its weight is read when inputs have another shape or precision
+            than those before.
 
     Attributes:
         activation: Its name in oneDNN, and its numbers; None for none.
@@ -44,7 +45,8 @@ class FusedConvolution(nn.Module):
         super().__init__()
         self.convolution = convolution
         self.activation: tuple[str, Sequence[float]] | None = None
-        self._packed: tuple[torch.Size, Tensor] | None = None
+        self._packed: Tensor | None = None
+        self._packed_for: object = None
 
     def forward(self, x: Tensor, summand: Tensor | None = None) -> Tensor:
         """Convolve, add ``summand`` and apply the activation, in the precision of the weights.
@@ -56,11 +58,11 @@ class FusedConvolution(nn.Module):
         layer = self.convolution
         geometry = (layer.padding, layer.stride, layer.dilation, layer.groups)
         x = x.to(layer.weight.dtype)
-        if self._packed is None or self._packed[0] != x.shape:
+        if self._packed_for != (x.shape, x.dtype):
             weight = layer.weight.detach()
-            packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, list(x.shape))
-            self._packed = (x.shape, packed)
-        weights = (self._packed[1], layer.bias, *geometry)
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, list(x.shape))
+            self._packed_for = (x.shape, x.dtype)
+        weights = (self._packed, layer.bias, *geometry)
         name, numbers = self.activation or (None, ())
         result: Tensor
         if summand is None:
